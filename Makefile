@@ -1,0 +1,38 @@
+# Every target calls a script, so that people, the README and CI run the same commands.
+.PHONY: help install serve train test proof format baselines goals clean
+
+help:
+	@echo "make serve   install, train what models/ lacks, serve it on http://127.0.0.1:8080"
+	@echo "make train   the same without serving"
+	@echo "make test    every gate: format, lint, types, import contracts, tests, wheel"
+	@echo "make proof   the longer proofs that CI also runs"
+	@echo "make goals   train every recipe with three seeds and report the accuracy (about 20 minutes)"
+	@echo "make format  put the code into the one format"
+
+install:
+	@scripts/install
+
+train: install
+	@scripts/train
+
+serve: train
+	@scripts/serve
+
+test: install
+	@scripts/check
+	@scripts/test
+	@scripts/test-without-torch
+	@scripts/test-wheel
+
+proof: install
+	@scripts/proof
+
+goals: install
+	@scripts/goals
+
+format: install
+	@.venv/bin/ruff format service training tests scripts
+	@.venv/bin/ruff check --fix service training tests scripts
+
+clean:
+	rm -rf .venv .venvs models runs dist build .mypy_cache .ruff_cache .coverage*
