@@ -1,0 +1,151 @@
+"""Strict conversion of JSON values to arrays: nothing is coerced in silence."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import orjson
+
+from service.errors import InvalidRequest
+from service.tensors import Tensor
+
+MAX_DEPTH = 32
+
+
+def load_json(raw: bytes, what: str = "body") -> object:
+    """Parse JSON; raise InvalidRequest with the place where it is malformed."""
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        if b"NaN" in raw or b"Infinity" in raw:
+            return _load_with_constants(raw, what)
+        raise InvalidRequest(f"{what}: malformed JSON: {error}") from error
+
+
+def _load_with_constants(raw: bytes, what: str) -> object:
+    """Parse JSON with the tokens NaN, Infinity and -Infinity, which Triton's client writes."""
+    try:
+        value: object = json.loads(raw, parse_float=_finite)
+        if b"\\u" in raw:
+            # Half a surrogate pair could not be written in any answer; orjson refuses it, too.
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"{what}: malformed JSON: {error}") from error
+
+
+def _finite(token: str) -> float:
+    number = float(token)
+    if not math.isfinite(number):
+        raise ValueError(f"number {token} is too large")
+    return number
+
+
+def array_from_json(value: object, dtype: np.dtype[Any], what: str) -> Tensor:
+    """Return nested lists as an array of ``dtype``, or raise InvalidRequest that names the element.
+
+    Whole numbers may be written as integral floats, null is NaN in a float array, and a number
+    beyond FP32 becomes an infinity; everything else that is not exactly representable as asked is
+    refused: booleans as numbers, numbers in texts, 300 as UINT8, ragged nesting.
+    """
+    _check_depth(value, what)
+    allowed = _allowed_types(dtype)
+    types = set(_leaf_types(value))
+    if not types <= allowed:
+        raise InvalidRequest(_bad_element(value, allowed, dtype, what))
+    try:
+        if dtype.kind in "iu":
+            return _integers(value, dtype, what, exact=types == {int})
+        with np.errstate(over="ignore"):
+            array = np.array(value, dtype)
+    except ValueError as error:
+        raise InvalidRequest(f"{what}: ragged or mixed nesting of lists") from error
+    except OverflowError as error:
+        raise InvalidRequest(f"{what}: a whole number is too large for {dtype}") from error
+    # For texts, numpy takes the inner lists of a ragged nesting as elements.
+    if array.dtype.hasobject and any(isinstance(element, list) for element in array.flat):
+        raise InvalidRequest(f"{what}: ragged or mixed nesting of lists")
+    return array
+
+
+def kind_of(value: object) -> str:
+    """Return the JSON name of a value's kind, for error texts."""
+    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean"}
+    if value is None:
+        return "null"
+    return names.get(type(value), f"the number {value!r}")
+
+
+def _allowed_types(dtype: np.dtype[Any]) -> set[type]:
+    if dtype.kind == "b":
+        return {bool}
+    if dtype.kind == "O":
+        return {str}
+    if dtype.kind == "f":
+        return {int, float, type(None)}
+    return {int, float}
+
+
+def _leaf_types(value: object) -> Iterator[type]:
+    """Yield the types of all elements, each innermost list's types once."""
+    if not isinstance(value, list):
+        yield type(value)
+        return
+    types = set(map(type, value))
+    if list in types:
+        for element in value:
+            yield from _leaf_types(element)
+    else:
+        yield from types
+
+
+def _check_depth(value: object, what: str) -> None:
+    # Iterative, because the input may be nested deeper than the interpreter's stack.
+    level: list[object] = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = [e for v in level if isinstance(v, list) for e in v if isinstance(e, list)]
+        if not level:
+            return
+    raise InvalidRequest(f"{what}: nested deeper than {MAX_DEPTH} levels")
+
+
+def _integers(value: object, dtype: np.dtype[Any], what: str, *, exact: bool) -> Tensor:
+    if exact:
+        try:
+            return np.array(value, dtype)
+        except OverflowError:
+            found = np.array(value, object)
+    else:
+        found = np.array(value)
+    if found.size == 0:
+        return found.astype(dtype)
+    if found.dtype.kind == "f":
+        bad = (found != np.trunc(found)) | (np.abs(found) >= 2.0**53)
+        if bad.any():
+            seen = found.reshape(-1)[np.flatnonzero(bad)[0]]
+            raise InvalidRequest(f"{what}: {seen} is not an exact whole number for {dtype}")
+    limits = np.iinfo(dtype)
+    low, high = found.min(), found.max()
+    if low < limits.min or high > limits.max:
+        seen = low if low < limits.min else high
+        raise InvalidRequest(f"{what}: {seen} is outside {limits.min}..{limits.max} of {dtype}")
+    return found.astype(dtype)
+
+
+def _bad_element(value: object, allowed: set[type], dtype: np.dtype[Any], what: str) -> str:
+    path, seen = next(_bad_elements(value, allowed, ""), ("", value))
+    kinds = {"b": "true or false", "O": "a string", "f": "a number"}
+    wanted = kinds.get(dtype.kind, "a whole number")
+    return f"{what}{path}: expected {wanted}, got {kind_of(seen)}"
+
+
+def _bad_elements(value: object, allowed: set[type], path: str) -> Iterator[tuple[str, object]]:
+    if isinstance(value, list):
+        for index, element in enumerate(value):
+            yield from _bad_elements(element, allowed, f"{path}[{index}]")
+    elif type(value) not in allowed:
+        yield path, value

@@ -1,0 +1,99 @@
+"""Every error that a caller or an operator can see, without a transport."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ServiceError(Exception):
+    """Base of all errors; ``code`` is stable and for machines, the text is for people."""
+
+    code: ClassVar[str] = "internal"
+
+
+class InvalidRequest(ServiceError):
+    """The request itself is wrong; sending it again unchanged cannot help."""
+
+    code = "invalid_request"
+
+
+class UnsupportedMediaType(ServiceError):
+    """The body is of a kind or an encoding that this road does not take."""
+
+    code = "unsupported_media_type"
+
+
+class TooLarge(ServiceError):
+    """The body, a tensor or a picture is over a stated limit."""
+
+    code = "too_large"
+
+
+class ModelNotFound(ServiceError):
+    """No model, or no version of it, has this name."""
+
+    code = "model_not_found"
+
+    def __init__(self, name: str, version: int | None = None) -> None:
+        """Name what was asked for, in the words that Triton's clients look for."""
+        which = f"'{name}'" if version is None else f"'{name}' version {version}"
+        super().__init__(f"Request for unknown model: {which} is not found")
+
+
+class ModelNotReady(ServiceError):
+    """The model is known but cannot answer now; the text says in which state it is."""
+
+    code = "model_not_ready"
+
+
+class Overloaded(ServiceError):
+    """The queue is full; ``retry_after`` is the advised wait in whole seconds."""
+
+    code = "overloaded"
+
+    def __init__(self, text: str, *, retry_after: int = 1) -> None:
+        """Keep the advised wait beside the text."""
+        super().__init__(text)
+        self.retry_after = retry_after
+
+
+class DeadlineExceeded(ServiceError):
+    """The answer was not there in the time that the caller or the server allows."""
+
+    code = "deadline_exceeded"
+
+
+class EngineFailure(ServiceError):
+    """The model was run on valid input and failed."""
+
+    code = "engine_failure"
+
+
+class NotBuilt(ServiceError):
+    """The protocol knows this feature, this server does not have it."""
+
+    code = "not_built"
+
+
+class BundleError(ServiceError):
+    """A bundle on disk is damaged, incomplete or contradicts itself."""
+
+    code = "invalid_bundle"
+
+
+class VerificationFailed(ServiceError):
+    """A model loaded, but does not do what its bundle promises."""
+
+    code = "verification_failed"
+
+
+class ProviderUnavailable(ServiceError):
+    """A requested execution provider cannot be used on this machine."""
+
+    code = "provider_unavailable"
+
+
+class ConfigurationError(ServiceError):
+    """The server was started with settings that cannot work."""
+
+    code = "configuration"
