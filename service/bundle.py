@@ -1,0 +1,219 @@
+"""Bundles on disk: read, check against their hashes, and write them so that they appear whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from service.contract import MODEL_FILE, SCHEMA_VERSION, Contract, Manifest
+from service.errors import BundleError
+
+MANIFEST_FILE = "bundle.json"
+GOLDEN_FILE = "golden.npz"
+REPORTS = ("metrics", "parity", "data_stats")
+MAX_MANIFEST_BYTES = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """One exported version of one model, its manifest already checked against its digest."""
+
+    path: Path
+    manifest: Manifest
+
+    def read(self, name: str) -> bytes:
+        """Return a listed file's content, or raise BundleError if its hash does not hold."""
+        entry = self.manifest.files.get(name)
+        if entry is None:
+            raise BundleError(f"{self.path / name}: not listed in {MANIFEST_FILE}")
+        try:
+            content = (self.path / name).read_bytes()
+        except OSError as error:
+            raise BundleError(f"{self.path / name}: {error.strerror}") from error
+        found = hashlib.sha256(content).hexdigest()
+        if found != entry.sha256:
+            raise BundleError(
+                f"{self.path / name}: sha256 is {found}, {MANIFEST_FILE} says {entry.sha256}"
+            )
+        return content
+
+    def report(self, name: str) -> dict[str, Any] | None:
+        """Return ``<name>.json`` as an object, or None where the bundle has no such report."""
+        file = f"{name}.json"
+        if file not in self.manifest.files:
+            return None
+        try:
+            content = json.loads(self.read(file))
+        except ValueError as error:
+            raise BundleError(f"{self.path / file}: not JSON: {error}") from error
+        if not isinstance(content, dict):
+            raise BundleError(f"{self.path / file}: expected an object")
+        return content
+
+    def verify_files(self) -> None:
+        """Raise BundleError unless the folder holds exactly the listed files, unchanged."""
+        for name in _visible_files(self.path):
+            if name not in self.manifest.files and name != MANIFEST_FILE:
+                raise BundleError(f"{self.path / name}: not listed in {MANIFEST_FILE}")
+        for name in self.manifest.files:
+            self.read(name)
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether the folder says of itself that it is a bundle."""
+    return (path / MANIFEST_FILE).is_file()
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Read a bundle's manifest; raise BundleError if it is damaged or not in canonical form."""
+    file = path / MANIFEST_FILE
+    try:
+        if file.stat().st_size > MAX_MANIFEST_BYTES:
+            raise BundleError(f"{file}: larger than {MAX_MANIFEST_BYTES} bytes")
+        content = file.read_bytes()
+        members = json.loads(content)
+    except OSError as error:
+        raise BundleError(f"{file}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{file}: not JSON: {error}") from error
+    if not isinstance(members, dict):
+        raise BundleError(f"{file}: expected an object, got {type(members).__name__}")
+    if members.get("schema_version") != SCHEMA_VERSION:
+        raise BundleError(
+            f"{file}: schema_version is {members.get('schema_version')!r}, "
+            f"this release reads {SCHEMA_VERSION}"
+        )
+    if canonical(members) != content:
+        raise BundleError(f"{file}: not in canonical form, so it was edited or damaged")
+    if digest(members) != members.get("digest"):
+        raise BundleError(f"{file}: digest is {members.get('digest')}, not {digest(members)}")
+    return Bundle(path, _validated(members, file))
+
+
+def _validated(members: dict[str, Any], file: Path) -> Manifest:
+    try:
+        return Manifest.model_validate_json(canonical(members))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "bundle"
+        raise BundleError(f"{file}: {where}: {first['msg']}") from error
+
+
+def canonical(members: Mapping[str, Any]) -> bytes:
+    """Return sorted keys, no blanks, UTF-8 and one final newline: one form for one content."""
+    try:
+        text = json.dumps(
+            members, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+        )
+        return f"{text}\n".encode()
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"no canonical form: {error}") from error
+
+
+def digest(members: Mapping[str, Any]) -> str:
+    """Return the bundle's digest: sha256 of the canonical form without the member ``digest``."""
+    rest = {key: value for key, value in members.items() if key != "digest"}
+    return hashlib.sha256(canonical(rest)).hexdigest()
+
+
+def seal(folder: Path, contract: Contract, producer: Mapping[str, str]) -> Bundle:
+    """Write ``bundle.json`` over the files that lie in ``folder``, which completes the bundle."""
+    files = {name: _entry(folder / name) for name in _visible_files(folder)}
+    members = {
+        **contract.model_dump(mode="json"),
+        "schema_version": SCHEMA_VERSION,
+        "producer": dict(producer),
+        "files": files,
+    }
+    members["digest"] = digest(members)
+    manifest = _validated(members, folder / MANIFEST_FILE)
+    (folder / MANIFEST_FILE).write_bytes(canonical(members))
+    return Bundle(folder, manifest)
+
+
+def _entry(file: Path) -> dict[str, str | int]:
+    content = file.read_bytes()
+    return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+
+
+def _visible_files(folder: Path) -> list[str]:
+    """Return the paths of all files that are not hidden; anything but files is refused."""
+    names = []
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if any(part.startswith(".") for part in name.split("/")):
+            continue
+        mode = path.lstat().st_mode
+        if stat.S_ISDIR(mode):
+            continue
+        if not stat.S_ISREG(mode):
+            raise BundleError(f"{path}: neither a file nor a folder")
+        names.append(name)
+    return names
+
+
+def next_version(model: Path) -> int:
+    """Return one more than the highest version below the model's folder, at least 1."""
+    if not model.is_dir():
+        return 1
+    return 1 + max((int(p.name) for p in model.iterdir() if is_version(p.name)), default=0)
+
+
+def is_version(name: str) -> bool:
+    """Whether a folder's name is a version: a positive decimal integer without a leading zero."""
+    return name.isascii() and name.isdecimal() and not name.startswith("0") and len(name) <= 18
+
+
+@contextmanager
+def publishing(model: Path, version: int) -> Iterator[Path]:
+    """Yield a hidden folder that becomes ``model/version`` at the end, or vanishes on an error.
+
+    The files and the folder are on disk before the rename, so a reader, and a machine that loses
+    power, sees the whole bundle or none.
+    """
+    model.mkdir(parents=True, exist_ok=True)
+    target = model / str(version)
+    if target.exists():
+        raise BundleError(f"{target}: exists already; a version is never overwritten")
+    hidden = model / f".{version}.{os.getpid()}.partial"
+    shutil.rmtree(hidden, ignore_errors=True)
+    hidden.mkdir()
+    try:
+        yield hidden
+        _require_complete(hidden)
+        _sync_tree(hidden)
+        # A folder only replaces an empty one, so two exporters cannot overwrite each other.
+        hidden.rename(target)
+        _sync(model)
+    except BaseException:
+        shutil.rmtree(hidden, ignore_errors=True)
+        raise
+
+
+def _require_complete(folder: Path) -> None:
+    if not (folder / MODEL_FILE).is_file() or not is_bundle(folder):
+        raise BundleError(f"{folder}: {MODEL_FILE} or {MANIFEST_FILE} is missing, not published")
+
+
+def _sync_tree(folder: Path) -> None:
+    for path in sorted(folder.rglob("*"), reverse=True):
+        _sync(path)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
