@@ -1,0 +1,46 @@
+"""From output tensors to what a caller reads: labels and scores, or plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from service.calls import own_rows
+from service.contract import Contract
+from service.tensors import Tensor, Tensors
+
+Answer = object
+
+
+def answers(contract: Contract, outputs: Tensors, rows: int) -> list[Answer]:
+    """Return one answer a row: label, score and all scores for a classifier, else plain values."""
+    if contract.task == "classification" and contract.labels is not None:
+        return [_classified(scores, contract.labels) for scores in outputs[contract.answer.name]]
+    names = [output.name for output in contract.outputs if not output.auxiliary]
+    return plain(outputs, names, rows)
+
+
+def plain(outputs: Tensors, names: Sequence[str], rows: int) -> list[Answer]:
+    """Return the rows of the only output, or an object keyed by output where there are several."""
+    columns = {n: [_element(row) for row in own_rows(outputs[n], rows)] for n in names}
+    if len(names) == 1:
+        return list[Answer](columns[names[0]])
+    return [{name: column[row] for name, column in columns.items()} for row in range(rows)]
+
+
+def _element(value: Tensor) -> object:
+    array = np.asarray(value)
+    if array.dtype.hasobject:
+        return array.tolist()
+    # A row of one number is that number; ascontiguousarray would make it a list of one.
+    return np.ascontiguousarray(array) if array.ndim else array[()]
+
+
+def _classified(scores: Tensor, labels: Sequence[str]) -> Answer:
+    best = int(np.argmax(scores))
+    return {
+        "label": labels[best],
+        "score": scores[best],
+        "scores": dict(zip(labels, scores, strict=True)),
+    }

@@ -1,0 +1,85 @@
+"""How instances become calls of the graph: many rows together, one at a time, or as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from service.errors import InvalidRequest
+from service.pipeline import Pipeline, Row
+from service.tensors import Tensor, TensorSpec, check
+
+CHUNK = 32
+RowMode = Literal["rows", "single", "whole"]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The tensors of some instances, and how many instances they hold."""
+
+    inputs: Mapping[str, Tensor]
+    rows: int
+
+
+def row_mode(specs: Sequence[TensorSpec]) -> RowMode:
+    """Return how instances fit a graph.
+
+    "rows": the first axis of every input may have any size, so instances share a call.
+    "single": the first axis is fixed to 1, so each instance is a call.  "whole": there is no batch
+    axis, so an instance holds the inputs as they are.
+    """
+    if all(spec.leads_with_batch for spec in specs):
+        return "rows"
+    if all(spec.shape and spec.shape[0] == 1 for spec in specs):
+        return "single"
+    return "whole"
+
+
+def calls_for(
+    specs: Sequence[TensorSpec], pipeline: Pipeline, rows: Sequence[Row], *, chunk: int = CHUNK
+) -> list[Call]:
+    """Turn instances into calls of at most ``chunk`` rows, and check each against ``specs``.
+
+    Long requests are cut, so that one long series does not pad a thousand short ones.
+    """
+    mode = row_mode(specs)
+    size = chunk if mode == "rows" else 1
+    calls = []
+    for start in range(0, len(rows), size):
+        group = rows[start : start + size]
+        try:
+            calls.append(_call(specs, pipeline, group, mode))
+        except InvalidRequest:
+            # Only now is it worth looking for the instance that is to blame.
+            for index, row in enumerate(group, start):
+                _blame(specs, pipeline, row, mode, index)
+            raise
+    return calls
+
+
+def _call(
+    specs: Sequence[TensorSpec], pipeline: Pipeline, group: Sequence[Row], mode: RowMode
+) -> Call:
+    inputs = group[0] if mode == "whole" else pipeline.collate(group)
+    check(inputs, specs)
+    return Call(inputs, len(group))
+
+
+def _blame(
+    specs: Sequence[TensorSpec], pipeline: Pipeline, row: Row, mode: RowMode, index: int
+) -> None:
+    try:
+        _call(specs, pipeline, [row], mode)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"instances[{index}]: {error}") from error
+
+
+def own_rows(value: Tensor, rows: int) -> list[Tensor]:
+    """Cut one output of a call into one answer an instance.
+
+    An output without a batch axis belongs to every row of its call.
+    """
+    if value.ndim and len(value) == rows:
+        return list(value)
+    return [value] * rows
