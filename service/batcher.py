@@ -1,0 +1,259 @@
+"""Greedy batching: whatever has queued while the engine was busy runs together."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from service.errors import (
+    DeadlineExceeded,
+    EngineFailure,
+    InvalidRequest,
+    ModelNotReady,
+    Overloaded,
+    ServiceError,
+)
+from service.tensors import Tensor, Tensors, split, stack
+
+RunEngine = Callable[[Tensors, Sequence[str]], dict[str, Tensor]]
+Key = tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPolicy:
+    """Limits of one model's queue.
+
+    ``concurrency`` is how many batches may run at once; ``batchable`` says that rows of different
+    jobs may share a run.  Without it every job runs alone, in one piece.
+    """
+
+    max_rows: int = 32
+    queue_rows: int = 1024
+    concurrency: int = 1
+    batchable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Seconds a job waited and its batch ran, and the rows of that batch."""
+
+    queue: float
+    infer: float
+    batch_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """The outputs of one job and how long they took."""
+
+    outputs: dict[str, Tensor]
+    timings: Timings
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Job:
+    """One queued request; ``done`` is set exactly once, by whoever takes the job off the queue."""
+
+    inputs: Tensors
+    wanted: tuple[str, ...]
+    rows: int
+    key: Key
+    deadline: float
+    queued_at: float
+    done: asyncio.Future[Ran]
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """What the next run is made of, who has waited too long, and who stays."""
+
+    batch: tuple[Job, ...]
+    expired: tuple[Job, ...]
+    rest: tuple[Job, ...]
+
+
+def take_batch(queue: Iterable[Job], *, max_rows: int, idle: int, now: float) -> Take:
+    """Choose the jobs of the next run: the oldest, and those behind it that fit with it.
+
+    A worker takes a fair share of the rows, ``ceil(queued / idle)``, so that several idle workers
+    do not wait for one that took everything.  Jobs whose key (trailing shapes, wanted outputs)
+    differs from the oldest job's stay.  A job whose caller has gone is dropped.
+    """
+    waiting = [job for job in queue if not job.done.done()]
+    expired = tuple(job for job in waiting if job.deadline <= now)
+    alive = [job for job in waiting if job.deadline > now]
+    share = math.ceil(sum(job.rows for job in alive) / max(1, idle))
+    limit = min(max_rows, share)
+    batch: list[Job] = []
+    rest: list[Job] = []
+    rows = 0
+    for job in alive:
+        if not batch or (job.key == batch[0].key and rows + job.rows <= limit):
+            batch.append(job)
+            rows += job.rows
+        else:
+            rest.append(job)
+    return Take(tuple(batch), expired, tuple(rest))
+
+
+class Batcher:
+    """The queue of one model and the runs that empty it, on the engine's threads."""
+
+    def __init__(
+        self,
+        run: RunEngine,
+        policy: BatchPolicy,
+        executor: Executor,
+        *,
+        on_batch: Callable[[int, int, float], None],
+        on_queue: Callable[[int], None],
+    ) -> None:
+        """Keep the parts; ``on_batch`` gets jobs, rows, seconds; ``on_queue`` the queued rows."""
+        self._run = run
+        self._policy = policy
+        self._executor = executor
+        self._on_batch = on_batch
+        self._on_queue = on_queue
+        # Changed only by the methods below, on the event loop.
+        self._queue: deque[Job] = deque()
+        self._running: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    def __repr__(self) -> str:
+        """Show the counts that matter when something hangs."""
+        return f"<Batcher {len(self._queue)} queued, {len(self._running)} running>"
+
+    async def submit(
+        self, inputs: Tensors, wanted: Sequence[str], *, rows: int, deadline: float
+    ) -> Ran:
+        """Queue checked tensors and return their answer.
+
+        Raises Overloaded if the queue is full, DeadlineExceeded if the answer is not there in
+        time, InvalidRequest or EngineFailure if the model refuses or fails on this job.
+        """
+        self._admit(rows)
+        loop = asyncio.get_running_loop()
+        now = time.monotonic()
+        job = Job(
+            inputs,
+            tuple(wanted),
+            rows,
+            _key(inputs, wanted),
+            deadline,
+            now,
+            loop.create_future(),
+        )
+        self._queue.append(job)
+        self._dispatch()
+        timer = loop.call_later(max(0.0, deadline - now), _expire, job)
+        try:
+            return await job.done
+        finally:
+            timer.cancel()
+
+    def _admit(self, rows: int) -> None:
+        if self._closed:
+            raise ModelNotReady("the model is being unloaded")
+        # Jobs that were cancelled or have expired would hold their tensors until the next run.
+        self._queue = deque(job for job in self._queue if not job.done.done())
+        queued = self._queued_rows()
+        # An empty queue takes any job, whatever its size: the body limit bounds it.
+        if queued and queued + rows > self._policy.queue_rows:
+            raise Overloaded(
+                f"Exceeds maximum queue size: {queued} rows wait, "
+                f"at most {self._policy.queue_rows} may"
+            )
+
+    def _queued_rows(self) -> int:
+        return sum(job.rows for job in self._queue if not job.done.done())
+
+    def _dispatch(self) -> None:
+        """Start runs while an engine thread is free and jobs wait."""
+        policy = self._policy
+        while self._queue and len(self._running) < policy.concurrency:
+            take = take_batch(
+                self._queue,
+                max_rows=policy.max_rows if policy.batchable else 0,
+                idle=policy.concurrency - len(self._running),
+                now=time.monotonic(),
+            )
+            self._queue = deque(take.rest)
+            for job in take.expired:
+                _expire(job)
+            if take.batch:
+                task = asyncio.ensure_future(self._run_batch(take.batch))
+                self._running.add(task)
+                task.add_done_callback(self._ended)
+        self._on_queue(self._queued_rows())
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._dispatch()
+
+    async def _run_batch(self, batch: tuple[Job, ...]) -> None:
+        loop = asyncio.get_running_loop()
+        started = time.monotonic()
+        try:
+            results = await loop.run_in_executor(self._executor, self._outcomes, batch)
+        # Whatever happens, nobody may be left waiting: one surprise would stop the model for ever.
+        except Exception as error:  # noqa: BLE001 - see above
+            failure = EngineFailure("the model could not be run")
+            failure.__cause__ = error
+            results = [failure] * len(batch)
+        seconds = time.monotonic() - started
+        rows = sum(job.rows for job in batch)
+        for job, result in zip(batch, results, strict=True):
+            if job.done.done():
+                continue
+            if isinstance(result, ServiceError):
+                job.done.set_exception(result)
+            else:
+                job.done.set_result(Ran(result, Timings(started - job.queued_at, seconds, rows)))
+        self._on_batch(len(batch), rows, seconds)
+
+    def _outcomes(self, batch: Sequence[Job]) -> list[dict[str, Tensor] | ServiceError]:
+        """Return each job's outputs or its own error; a failing batch is run again by halves.
+
+        One guilty job among n costs at most 2 log2(n) + 1 runs and never its neighbours' answers.
+        """
+        try:
+            return list(self._run_together(batch))
+        except (EngineFailure, InvalidRequest) as error:
+            if len(batch) == 1:
+                return [error]
+            middle = len(batch) // 2
+            return self._outcomes(batch[:middle]) + self._outcomes(batch[middle:])
+
+    def _run_together(self, batch: Sequence[Job]) -> list[dict[str, Tensor]]:
+        wanted = batch[0].wanted
+        joined = stack([job.inputs for job in batch])
+        if not self._policy.batchable:
+            return [self._run(joined, wanted)]
+        rows = sum(job.rows for job in batch)
+        size = self._policy.max_rows
+        parts = [
+            self._run({n: v[start : start + size] for n, v in joined.items()}, wanted)
+            for start in range(0, max(1, rows), size)
+        ]
+        return split(stack(parts), [job.rows for job in batch])
+
+    async def aclose(self) -> None:
+        """Refuse new jobs, answer those that wait or run, and return when all are answered."""
+        self._closed = True
+        while self._running:
+            await asyncio.wait(self._running)
+
+
+def _key(inputs: Tensors, wanted: Sequence[str]) -> Key:
+    shapes = tuple((name, value.shape[1:]) for name, value in sorted(inputs.items()))
+    return (*shapes, *wanted)
+
+
+def _expire(job: Job) -> None:
+    if not job.done.done():
+        job.done.set_exception(DeadlineExceeded("the deadline passed before the answer was there"))

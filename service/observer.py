@@ -1,0 +1,76 @@
+"""What the runtime reports while it works, so that it needs no metrics library."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class BatchReport:
+    """One run of a model: how many jobs and rows shared it, and the seconds it took."""
+
+    model: str
+    version: int
+    jobs: int
+    rows: int
+    seconds: float
+
+
+class Observer(Protocol):
+    """Receives every event worth counting; called on the event loop, must not block or raise."""
+
+    def model_state(self, model: str, version: int, state: str) -> None:
+        """Note that a version of a model is now in ``state``."""
+
+    def request(
+        self,
+        model: str,
+        version: int,
+        *,
+        outcome: str,
+        rows: int,
+        seconds: Mapping[str, float],
+    ) -> None:
+        """Count one request to a known model.
+
+        ``outcome`` is "success" or an error's code; ``seconds`` are keyed by stage: queue,
+        preprocess, infer, postprocess, total.
+        """
+
+    def refused(self, code: str) -> None:
+        """Count a request that was refused before its model was known."""
+
+    def batch(self, report: BatchReport) -> None:
+        """Count one run of a model."""
+
+    def queue(self, model: str, version: int, rows: int) -> None:
+        """Note how many rows of a model wait."""
+
+
+class NullObserver:
+    """An observer that notes nothing, for uses without metrics such as the command line."""
+
+    def model_state(self, model: str, version: int, state: str) -> None:
+        """Ignore the event."""
+
+    def request(
+        self,
+        model: str,
+        version: int,
+        *,
+        outcome: str,
+        rows: int,
+        seconds: Mapping[str, float],
+    ) -> None:
+        """Ignore the event."""
+
+    def refused(self, code: str) -> None:
+        """Ignore the event."""
+
+    def batch(self, report: BatchReport) -> None:
+        """Ignore the event."""
+
+    def queue(self, model: str, version: int, rows: int) -> None:
+        """Ignore the event."""

@@ -1,0 +1,213 @@
+"""The one road of a request, whatever protocol brought it: lease, check, batch, answer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from service.answers import answers
+from service.batcher import Ran, Timings
+from service.calls import CHUNK, calls_for
+from service.contract import Contract
+from service.errors import InvalidRequest, ServiceError, TooLarge
+from service.observer import Observer
+from service.pipeline import Row
+from service.registry import LiveModel, Registry
+from service.tensors import Tensor, Tensors, check
+
+Prepare = Callable[[LiveModel], list[Row]]
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The outputs of one call, in the model's order."""
+
+    model: str
+    version: int
+    outputs: dict[str, Tensor]
+    rows: int
+    timings: Timings
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One answer an instance, ready to be written as JSON."""
+
+    model: str
+    version: int
+    predictions: list[object]
+    timings: Timings
+
+
+@dataclass(slots=True)
+class _Stages:
+    """Seconds a request spent in each stage, filled while it travels."""
+
+    rows: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = time.monotonic() - started
+
+
+class Predictor:
+    """Answers requests from the registry's live models."""
+
+    def __init__(
+        self, registry: Registry, executor: Executor, observer: Observer, *, max_instances: int
+    ) -> None:
+        """Keep the parts; ``max_instances`` bounds one V1 request."""
+        self._registry = registry
+        self._executor = executor
+        self._observer = observer
+        self._max_instances = max_instances
+
+    async def infer(
+        self,
+        name: str,
+        version: int | None,
+        inputs: Tensors,
+        *,
+        wanted: Sequence[str] | None,
+        deadline: float,
+    ) -> Prediction:
+        """Run the graph on its own tensors; all outputs are returned where none is named."""
+        with self._observed(name, version) as (live, stages):
+            contract = live.loaded.contract
+            check(inputs, contract.input_specs)
+            stages.rows = count_rows(contract, inputs)
+            names = _wanted(contract, wanted)
+            ran = await self._submit(live, inputs, names, stages, deadline)
+            outputs = {n: ran.outputs[n] for n in names}
+            return Prediction(live.name, live.version, outputs, stages.rows, ran.timings)
+
+    async def predict(
+        self, name: str, version: int | None, instances: Sequence[object], *, deadline: float
+    ) -> Answered:
+        """Answer JSON instances through the model's pipeline, one answer an instance."""
+        if not instances:
+            raise InvalidRequest("instances: empty, at least one is needed")
+        if len(instances) > self._max_instances:
+            raise TooLarge(f"instances: {len(instances)}, at most {self._max_instances} a request")
+
+        def prepare(live: LiveModel) -> list[Row]:
+            return [_parsed(live, index, one) for index, one in enumerate(instances)]
+
+        return await self._answer(name, version, prepare, deadline)
+
+    async def predict_raw(
+        self, name: str, version: int | None, raw: bytes, media_type: str, *, deadline: float
+    ) -> Answered:
+        """Answer one raw input, such as a picture, that is the whole body."""
+        return await self._answer(
+            name, version, lambda live: [live.loaded.pipeline.decode(raw, media_type)], deadline
+        )
+
+    async def _answer(
+        self, name: str, version: int | None, prepare: Prepare, deadline: float
+    ) -> Answered:
+        loop = asyncio.get_running_loop()
+        with self._observed(name, version) as (live, stages):
+            contract = live.loaded.contract
+            names = [output.name for output in contract.outputs if not output.auxiliary]
+            with stages.stage("preprocess"):
+                # Pictures and long texts take milliseconds; the loop must stay free meanwhile.
+                rows = await loop.run_in_executor(self._executor, prepare, live)
+                chunk = CHUNK if contract.batchable else 1
+                calls = calls_for(contract.input_specs, live.loaded.pipeline, rows, chunk=chunk)
+            stages.rows = len(rows)
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(self._submit(live, call.inputs, names, stages, deadline))
+                    for call in calls
+                ]
+            with stages.stage("postprocess"):
+                predictions = [
+                    answer
+                    for call, task in zip(calls, tasks, strict=True)
+                    for answer in answers(contract, task.result().outputs, call.rows)
+                ]
+            return Answered(live.name, live.version, predictions, tasks[-1].result().timings)
+
+    async def _submit(
+        self,
+        live: LiveModel,
+        inputs: Tensors,
+        names: Sequence[str],
+        stages: _Stages,
+        deadline: float,
+    ) -> Ran:
+        rows = count_rows(live.loaded.contract, inputs)
+        ran = await live.batcher.submit(inputs, names, rows=rows, deadline=deadline)
+        stages.seconds["queue"] = ran.timings.queue
+        stages.seconds["infer"] = ran.timings.infer
+        return ran
+
+    @contextmanager
+    def _observed(self, name: str, version: int | None) -> Iterator[tuple[LiveModel, _Stages]]:
+        """Lease the model and report how the request ended, whatever way it ends."""
+        started = time.monotonic()
+        with self._registry.lease(name, version) as live:
+            stages, outcome = _Stages(), "cancelled"
+            try:
+                yield live, stages
+                outcome = "success"
+            except ServiceError as error:
+                outcome = error.code
+                raise
+            except ExceptionGroup as group:
+                # Chunks of one request fail together; the caller gets the first one's reason.
+                first = next((e for e in group.exceptions if isinstance(e, ServiceError)), None)
+                if first is None:
+                    raise
+                outcome = first.code
+                raise first from None
+            finally:
+                stages.seconds["total"] = time.monotonic() - started
+                self._observer.request(
+                    live.name,
+                    live.version,
+                    outcome=outcome,
+                    rows=stages.rows,
+                    seconds=stages.seconds,
+                )
+
+
+def count_rows(contract: Contract, inputs: Tensors) -> int:
+    """Return the rows of a call: the size of the batch axis, or 1 where there is none.
+
+    Raises InvalidRequest where rows are to be batched, but the inputs differ in their number: a
+    graph need not name its batch axes, and joined with other jobs the rows would be shifted.
+    """
+    names = [spec.name for spec in contract.input_specs if spec.leads_with_batch]
+    rows = [len(inputs[name]) for name in names] or [1]
+    if contract.batchable and len(set(rows)) > 1:
+        raise InvalidRequest(f"inputs {names}: {rows} rows, must be the same number")
+    return rows[0]
+
+
+def _wanted(contract: Contract, wanted: Sequence[str] | None) -> list[str]:
+    names = [output.name for output in contract.outputs]
+    if not wanted:
+        return names
+    for name in wanted:
+        if name not in names:
+            known = ", ".join(f"'{n}'" for n in names)
+            raise InvalidRequest(f"output '{name}': the model has no such output; it has {known}")
+    return [name for name in names if name in wanted]
+
+
+def _parsed(live: LiveModel, index: int, instance: object) -> Row:
+    try:
+        return live.loaded.pipeline.parse(instance)
+    except (InvalidRequest, TooLarge) as error:
+        raise type(error)(f"instances[{index}]: {error}") from error
