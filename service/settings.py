@@ -1,0 +1,214 @@
+"""Settings of the server: flag > ONNXPORT_* variable > onnxport.toml > default."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import tomllib
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from service.errors import ConfigurationError
+
+ENV_PREFIX = "ONNXPORT_"
+CONFIG_FILE = "onnxport.toml"
+
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+Names = Annotated[tuple[str, ...], NoDecode]
+
+
+class Settings(BaseSettings):
+    """Everything an operator may set; each field is a flag, a variable and a key of the file."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix=ENV_PREFIX, validate_default=True
+    )
+
+    repository: Path = Field(
+        Path("models"), description="A model repository, one bundle, or one .onnx file."
+    )
+    host: str = Field("127.0.0.1", min_length=1, description="The address to listen on.")
+    port: int = Field(8080, ge=0, le=65_535, description="The port; 0 takes any free one.")
+    allow_open: bool = Field(
+        default=False, description="Listen on more than this machine without any access control."
+    )
+    root_path: str = Field("", description="The path that a proxy in front has cut off.")
+    max_body_bytes: int = Field(64 << 20, ge=1, le=4 << 30, description="The largest request body.")
+    max_json_depth: int = Field(32, ge=4, le=1000, description="The deepest nesting of JSON.")
+    max_batch_rows: int = Field(32, ge=1, le=65_536, description="The most rows of one run.")
+    queue_rows: int = Field(
+        1024, ge=1, le=1 << 24, description="The most rows that wait for one model."
+    )
+    threads: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = Field(
+        "auto", description="Runs at once; auto is the cores that this process may use."
+    )
+    providers: Literal["auto"] | Names = Field(
+        "auto", description="Execution providers in order of preference, such as cuda,cpu."
+    )
+    verify: Literal["enforce", "advisory", "off"] = Field(
+        "enforce", description="What a bundle that fails its own proof means."
+    )
+    readiness: Literal["normal", "strict"] = Field(
+        "normal", description="Strict: the server is ready only if every model is."
+    )
+    ready_requires: Names = Field((), description="Models without which the server is not ready.")
+    deadline: Seconds = Field(30, description="Seconds that a request may take.")
+    grace: Seconds = Field(30, description="Seconds that requests may still take at the end.")
+    keep_alive: Seconds = Field(75, description="Seconds that an idle connection stays open.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least important message that is written."
+    )
+    log_format: Literal["auto", "json", "text"] = Field(
+        "auto", description="JSON lines, text, or text only where a person looks on."
+    )
+    access_log: bool = Field(default=True, description="Write one line for every request.")
+
+    @field_validator("threads", mode="before")
+    @classmethod
+    def _number_from_text(cls, value: object) -> object:
+        return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+    @field_validator("providers", "ready_requires", mode="before")
+    @classmethod
+    def _names_from_text(cls, value: object) -> object:
+        """Read "cuda,cpu" as a flag or a variable carries it."""
+        if not isinstance(value, str) or value == "auto":
+            return value
+        return tuple(name.strip() for name in value.split(",") if name.strip())
+
+    @field_validator("providers")
+    @classmethod
+    def _known_providers(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if value == "auto" or (value and set(value) <= {"cpu", "cuda"}):
+            return value
+        raise ValueError("expected auto, or names among cpu and cuda")
+
+    @field_validator("root_path")
+    @classmethod
+    def _absolute_or_empty(cls, value: str) -> str:
+        if value and not value.startswith("/"):
+            raise ValueError("must begin with '/'")
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _closed_unless_said(self) -> Self:
+        if not self.allow_open and not is_loopback(self.host):
+            raise ConfigurationError(
+                f"host {self.host}: everybody who reaches this machine could use the server; "
+                "add --allow-open (or ONNXPORT_ALLOW_OPEN=1) if that is meant, or listen on "
+                "127.0.0.1"
+            )
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put the file, which `load_settings` passes along, behind the environment."""
+        del dotenv_settings, file_secret_settings
+        given: dict[str, Any] = dict(init_settings())
+        file = given.pop("_file", {})
+        return (
+            InitSettingsSource(settings_cls, given),
+            env_settings,
+            InitSettingsSource(settings_cls, file),
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address; other names than localhost are not trusted."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def load_settings(flags: Mapping[str, object], *, config: Path | None = None) -> Settings:
+    """Return the settings; ``flags`` holds only what was really given on the command line.
+
+    Raises ConfigurationError that names the key, where it was set and what is allowed.
+    """
+    _refuse_unknown_variables()
+    file, path = _read_file(config)
+    given: dict[str, Any] = {key: value for key, value in flags.items() if value is not None}
+    arguments = {**given, "_file": file}
+    try:
+        return Settings(**arguments)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = str(first["loc"][0])
+        # A setting that takes "auto" or a number has one reason for each.
+        reasons = [e["msg"] for e in error.errors() if e["loc"][0] == key]
+        reason = " or ".join(dict.fromkeys(text.removeprefix("Value error, ") for text in reasons))
+        raise ConfigurationError(
+            f"{_origin(key, given, path)}: {reason}, got {_shown(first['input'])}"
+        ) from error
+
+
+def _refuse_unknown_variables() -> None:
+    for name in sorted(os.environ):
+        if name.startswith(ENV_PREFIX):
+            key = name.removeprefix(ENV_PREFIX).lower()
+            if key not in Settings.model_fields and key != "config":
+                raise ConfigurationError(f"{name}: unknown variable{_suggestion(key, ENV_PREFIX)}")
+
+
+def _read_file(config: Path | None) -> tuple[dict[str, object], Path]:
+    """Return the file's keys; a file that was asked for must be there."""
+    variable = os.environ.get(f"{ENV_PREFIX}CONFIG")
+    asked = config or (Path(variable) if variable else None)
+    path = asked or Path(CONFIG_FILE)
+    try:
+        content = tomllib.loads(path.read_bytes().decode())
+    except FileNotFoundError as error:
+        if asked is None:
+            return {}, path
+        raise ConfigurationError(f"{path}: no such file") from error
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigurationError(f"{path}: not TOML: {error}") from error
+    for key in content:
+        if key not in Settings.model_fields:
+            raise ConfigurationError(f"{path}: unknown key '{key}'{_suggestion(key)}")
+    return content, path
+
+
+def _suggestion(key: str, prefix: str = "") -> str:
+    close = get_close_matches(key, Settings.model_fields, n=1)
+    if close:
+        word = f"{prefix}{close[0].upper()}" if prefix else close[0]
+        return f"; did you mean {word}?"
+    known = (f"{prefix}{name.upper()}" if prefix else name for name in Settings.model_fields)
+    return f"; known are {', '.join(known)}"
+
+
+def _origin(key: str, given: Mapping[str, object], file: Path) -> str:
+    """Say where a value came from, in the words that the operator used."""
+    if key in given:
+        return f"--{key.replace('_', '-')}"
+    variable = f"{ENV_PREFIX}{key.upper()}"
+    return variable if variable in os.environ else f"{file}: {key}"
+
+
+def _shown(value: object, limit: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[:limit]}..."

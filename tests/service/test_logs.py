@@ -1,0 +1,124 @@
+"""Log lines for machines and for people."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from io import StringIO
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service import logs
+
+
+class Terminal(StringIO):
+    """A stream that a person looks at."""
+
+    def isatty(self) -> bool:
+        """Say so."""
+        return True
+
+
+@pytest.fixture(autouse=True)
+def restored() -> Iterator[None]:
+    """Leave logging as it was."""
+    root, ours = logging.getLogger(), logging.getLogger("onnxport")
+    before = (root.handlers[:], root.level, ours.level)
+    yield
+    root.handlers[:] = before[0]
+    root.setLevel(before[1])
+    ours.setLevel(before[2])
+
+
+LOG = logging.getLogger("onnxport.test")
+
+
+def test_json_lines_carry_time_level_and_request_id() -> None:
+    """One object a line, with the id of the request that caused it."""
+    stream = StringIO()
+    logs.configure(stream=stream)
+    token = logs.request_id.set("abc")
+    LOG.warning("caf\u00e9 %d", 7, extra={"fields": {"model": "m"}})
+    logs.request_id.reset(token)
+    LOG.info("later")
+    first, second = (json.loads(line) for line in stream.getvalue().splitlines())
+    assert first["message"] == "caf\u00e9 7"
+    assert (first["level"], first["logger"]) == ("warning", "onnxport.test")
+    assert (first["request_id"], first["model"]) == ("abc", "m")
+    assert first["time"].endswith("+00:00")
+    assert "request_id" not in second
+
+
+@given(st.text())
+def test_no_text_can_break_a_json_line(text: str) -> None:
+    """Whatever a caller smuggles into a text, it stays one ASCII line that reads back."""
+    record = logging.LogRecord("n", logging.INFO, "p", 1, "%s", (text,), None)
+    line = logs.JsonFormatter().format(record)
+    assert line.isascii()
+    assert line.isprintable()
+    assert json.loads(line)["message"] == text
+
+
+@given(st.text())
+def test_printable_escapes_what_is_not(text: str) -> None:
+    """Control bytes and marks that turn the writing direction become escapes."""
+    assert logs.printable(text).isprintable()
+
+
+def test_text_for_a_terminal() -> None:
+    """Time, level, message and fields on one line, warnings in colour."""
+    stream = Terminal()
+    logs.configure(stream=stream)
+    token = logs.request_id.set("abc")
+    LOG.warning("two\nlines", extra={"fields": {"path": "/\x1b"}})
+    logs.request_id.reset(token)
+    line = stream.getvalue()
+    assert line.endswith(" two\\nlines path=/\\x1b request_id=abc\n")
+    assert "\033[33mWARNING\033[0m" in line
+
+
+def test_text_elsewhere_has_no_colours() -> None:
+    """A file gets text only on request, and then without escapes."""
+    stream = StringIO()
+    logs.configure(style="text", stream=stream)
+    LOG.error("bad")
+    assert stream.getvalue().endswith(" ERROR bad\n")
+    assert "\033" not in stream.getvalue()
+
+
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_tracebacks_are_kept(style: logs.Style) -> None:
+    """An unexpected error can be found in either form."""
+    stream = StringIO()
+    logs.configure(style=style, stream=stream)
+    try:
+        raise ValueError("why")  # noqa: TRY301 - the traceback is what is tested
+    except ValueError:
+        LOG.exception("failed")
+    assert "ValueError: why" in stream.getvalue()
+
+
+def test_the_level_holds_for_our_lines_only() -> None:
+    """Debugging the server does not open the floodgates of its libraries."""
+    stream = StringIO()
+    logs.configure(level="debug", style="text", stream=stream)
+    LOG.debug("ours")
+    logging.getLogger("library").info("theirs")
+    logging.getLogger("library").warning("theirs, but grave")
+    assert [line.split(maxsplit=2)[2] for line in stream.getvalue().splitlines()] == [
+        "ours",
+        "theirs, but grave",
+    ]
+
+
+def test_access_lines_can_be_quiet() -> None:
+    """A quiet request is a line only at level debug."""
+    stream = StringIO()
+    logs.configure(stream=stream)
+    logs.access({"path": "/a"})
+    logs.access({"path": "/b"}, quiet=True)
+    (line,) = stream.getvalue().splitlines()
+    assert json.loads(line)["path"] == "/a"
