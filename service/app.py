@@ -1,0 +1,144 @@
+"""The application: every part is built once, in order; the lifespan opens and closes them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from service import __version__
+from service.batcher import BatchPolicy
+from service.cpu import usable_cores
+from service.engine import EngineOptions, check_wheels
+from service.errors import ServiceError
+from service.loader import LoadOptions
+from service.metrics import Metrics
+from service.predictor import Predictor
+from service.registry import Readiness, Registry
+from service.repository import Found, scan
+from service.settings import Settings, is_loopback
+from service.web.errors import ErrorAnswers
+from service.web.exchange import WebOptions, WebParts
+from service.web.guard import Guard
+from service.web.roads import make_pages, make_roads, openapi_of, routes_of
+
+_log = logging.getLogger("onnxport.app")
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """What answers requests, without HTTP; the command line uses the same parts."""
+
+    found: tuple[Found, ...]
+    registry: Registry
+    predictor: Predictor
+    executors: tuple[ThreadPoolExecutor, ...]
+    metrics: Metrics
+
+    async def aclose(self) -> None:
+        """Answer what runs, close the models, end the threads."""
+        await self.registry.aclose()
+        for executor in self.executors:
+            executor.shutdown()
+
+
+def make_core(settings: Settings, found: Sequence[Found]) -> Core:
+    """Build the runtime for these models; nothing is loaded yet."""
+    threads = usable_cores() if settings.threads == "auto" else settings.threads
+    # Runs and raw inputs have threads of their own: a queue of pictures must not hold up a run.
+    runs = ThreadPoolExecutor(threads, thread_name_prefix="engine")
+    inputs = ThreadPoolExecutor(threads, thread_name_prefix="inputs")
+    metrics = Metrics(__version__)
+    registry = Registry(
+        found,
+        options=load_options(settings),
+        policy=BatchPolicy(
+            max_rows=settings.max_batch_rows,
+            queue_rows=settings.queue_rows,
+            concurrency=threads,
+        ),
+        readiness=Readiness(settings.readiness == "strict", settings.ready_requires),
+        executor=runs,
+        observer=metrics,
+    )
+    predictor = Predictor(registry, inputs, metrics, max_instances=settings.queue_rows)
+    return Core(tuple(found), registry, predictor, (runs, inputs), metrics)
+
+
+def load_options(settings: Settings) -> LoadOptions:
+    """Return how models are opened and what they must prove."""
+    providers = ("auto",) if settings.providers == "auto" else tuple(settings.providers)
+    return LoadOptions(
+        EngineOptions(providers), verify=settings.verify, max_rows=settings.max_batch_rows
+    )
+
+
+def create_app(settings: Settings, found: Sequence[Found] | None = None) -> FastAPI:
+    """Build the application; raises ConfigurationError if there is nothing to serve.
+
+    ``found`` saves a second look at the disk where the caller has already scanned it.
+    """
+    check_wheels()
+    core = make_core(settings, scan(settings.repository) if found is None else found)
+    app = FastAPI(
+        title="onnxport",
+        version=__version__,
+        openapi_url=None,
+        redirect_slashes=False,
+        lifespan=_lifespan(core, settings),
+        # Else FastAPI exports traces where OTEL_* variables are set; this server never calls out.
+        telemetry={"auto_configure": False, "tracing": False, "metrics": False, "logs": False},
+    )
+    options = WebOptions(
+        max_body_bytes=settings.max_body_bytes,
+        max_json_depth=settings.max_json_depth,
+        deadline=settings.deadline,
+        root_path=settings.root_path,
+        access_log=settings.access_log,
+    )
+    set_up(app, WebParts(core.registry, core.predictor, options), core.metrics)
+    return app
+
+
+def set_up(app: FastAPI, parts: WebParts, metrics: Metrics) -> None:
+    """Give an application its roads, its error answers and its outermost layer."""
+    answers = ErrorAnswers(metrics)
+    app.add_exception_handler(ServiceError, answers.service_error)
+    app.add_exception_handler(HTTPException, answers.http_error)
+    app.add_exception_handler(RequestValidationError, answers.validation_error)
+    roads = make_roads(parts, metrics)
+    document = openapi_of(roads, version=__version__, root_path=parts.options.root_path)
+    app.openapi = lambda: document  # type: ignore[method-assign] # FastAPI's own way to replace it
+    app.router.routes[:0] = routes_of((*roads, *make_pages(document)))
+    app.add_middleware(
+        Guard,
+        metrics=metrics,
+        max_body_bytes=parts.options.max_body_bytes,
+        access_log=parts.options.access_log,
+    )
+
+
+def _lifespan(
+    core: Core, settings: Settings
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        del app
+        if not is_loopback(settings.host):
+            _log.warning(
+                "listening on %s without access control: everybody who reaches it may use it",
+                settings.host,
+            )
+        await core.registry.open()
+        try:
+            yield
+        finally:
+            await core.aclose()
+
+    return lifespan

@@ -1,0 +1,94 @@
+"""From an error to a status and a body: one table, one shape."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+import orjson
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.errors import Overloaded, ServiceError
+from service.logs import printable, request_id
+from service.metrics import Metrics
+from service.web.exchange import ERROR_CODE, MODEL, UnsupportedEncoding
+
+STATUS: Mapping[str, int] = {
+    "invalid_request": 400,
+    "model_not_found": 404,
+    "too_large": 413,
+    "unsupported_media_type": 415,
+    "engine_failure": 500,
+    "not_built": 501,
+    "model_not_ready": 503,
+    "overloaded": 503,
+    "deadline_exceeded": 504,
+}
+_BEFORE_A_MODEL = frozenset({"model_not_found", "model_not_ready"})
+_log = logging.getLogger("onnxport.web")
+
+
+def error_response(status: int, text: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Return ``{"error": text}`` as exactly ``application/json``, which clients compare with."""
+    # `Response` adds a charset only to text types.
+    return Response(orjson.dumps({"error": text}), status, dict(headers or {}), "application/json")
+
+
+class ErrorAnswers:
+    """The exception handlers of the application; they count what no model has counted."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        """Keep the instruments."""
+        self._metrics = metrics
+
+    async def service_error(self, request: Request, error: Exception) -> Response:
+        """Answer one of our own errors; what has no status is a fault of ours and stays inside."""
+        code = error.code if isinstance(error, ServiceError) else "internal"
+        status = STATUS.get(code, 500)
+        request.scope[ERROR_CODE] = code
+        if MODEL not in request.scope or code in _BEFORE_A_MODEL:
+            self._metrics.refused(code)
+        if status == 500:
+            _log.error("%s: %s", code, error, exc_info=error)
+        if code not in STATUS:
+            return internal_error()
+        return error_response(status, str(error), _headers(error, code))
+
+    async def http_error(self, request: Request, error: Exception) -> Response:
+        """Answer an unknown path or a wrong method."""
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        headers = error.headers if isinstance(error, HTTPException) else None
+        self._metrics.refused("not_found" if status == 404 else "method_not_allowed")
+        path = printable(request.scope["path"][:256])
+        if status == 405:
+            allowed = (headers or {}).get("Allow", "another method")
+            text = f"method {request.method} is not allowed on {path}, use {allowed}"
+        else:
+            text = f"no such path: {path}; the roads are listed in /docs and /openapi.json"
+        return error_response(status, text, headers)
+
+    async def validation_error(self, request: Request, error: Exception) -> Response:
+        """Answer what FastAPI itself refuses, in our shape."""
+        del request
+        self._metrics.refused("invalid_request")
+        problems = error.errors() if isinstance(error, RequestValidationError) else []
+        texts = [f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in problems]
+        return error_response(400, "; ".join(texts) or "the request is not valid")
+
+
+def internal_error() -> Response:
+    """Return a 500 that reveals nothing but the id under which the log knows more."""
+    return error_response(
+        500, f"internal error, the log has it under request id {request_id.get()}"
+    )
+
+
+def _headers(error: Exception, code: str) -> dict[str, str]:
+    if isinstance(error, Overloaded):
+        return {"Retry-After": str(error.retry_after)}
+    if code == "model_not_ready":
+        return {"Retry-After": "1"}
+    return {"Accept-Encoding": "identity"} if isinstance(error, UnsupportedEncoding) else {}

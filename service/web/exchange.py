@@ -1,0 +1,202 @@
+"""What every road needs of one exchange: the body, the deadline, the model, and the way back."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from service.errors import InvalidRequest, UnsupportedMediaType
+from service.predictor import Answered, Prediction
+from service.registry import ModelView
+from service.tensors import Tensors
+
+# Keys of the ASGI scope; the guard reads them when it writes the access log.
+MODEL = "onnxport.model"
+ROAD = "onnxport.road"
+ERROR_CODE = "onnxport.error"
+
+_MAX_VERSION_DIGITS = 18
+T = TypeVar("T")
+
+
+class UnsupportedEncoding(UnsupportedMediaType):
+    """The body is compressed in a way that is not undone here; the answer says what is."""
+
+
+class ClientGone(Exception):
+    """The caller hung up before the answer was there; nobody is left to answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class WebOptions:
+    """Limits and habits of the HTTP side; ``deadline`` is in seconds."""
+
+    max_body_bytes: int = 64 << 20
+    max_json_depth: int = 32
+    deadline: float = 30.0
+    root_path: str = ""
+    access_log: bool = True
+
+
+class Models(Protocol):
+    """What the roads need of the registry."""
+
+    def views(self) -> tuple[ModelView, ...]:
+        """Return all versions, sorted by name and version."""
+        ...
+
+    def view(self, name: str, version: int | None = None) -> ModelView:
+        """Return one version; raises ModelNotFound."""
+        ...
+
+    def ready(self) -> bool:
+        """Whether the server as a whole should be sent traffic."""
+        ...
+
+
+class Answers(Protocol):
+    """What the roads need of the predictor."""
+
+    async def infer(
+        self,
+        name: str,
+        version: int | None,
+        inputs: Tensors,
+        *,
+        wanted: Sequence[str] | None,
+        deadline: float,
+    ) -> Prediction:
+        """Run the graph on its own tensors."""
+        ...
+
+    async def predict(
+        self, name: str, version: int | None, instances: Sequence[object], *, deadline: float
+    ) -> Answered:
+        """Answer JSON instances."""
+        ...
+
+    async def predict_raw(
+        self, name: str, version: int | None, raw: bytes, media_type: str, *, deadline: float
+    ) -> Answered:
+        """Answer one raw input."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class WebParts:
+    """What the roads lead to."""
+
+    models: Models
+    answers: Answers
+    options: WebOptions
+
+
+def headers_of(scope: Scope) -> Mapping[bytes, bytes]:
+    """Return the request's headers, names in lower case as ASGI promises; the last one wins."""
+    return dict(scope["headers"])
+
+
+def model_of(scope: Scope) -> tuple[str, int | None]:
+    """Return the name and version in the path."""
+    params = scope["path_params"]
+    version = params.get("version")
+    return params["name"], None if version is None else parse_version(version)
+
+
+def parse_version(text: str) -> int:
+    """Return a version of the path; other text than digits is no path of ours."""
+    if not (text.isascii() and text.isdecimal()):
+        raise HTTPException(404)
+    if len(text) > _MAX_VERSION_DIGITS:
+        raise InvalidRequest(f"version {text[:32]}: must be below 10^{_MAX_VERSION_DIGITS}")
+    return int(text)
+
+
+async def read_body(receive: Receive, headers: Mapping[bytes, bytes]) -> bytes:
+    """Return the whole body; raises UnsupportedEncoding if it is compressed."""
+    encoding = headers.get(b"content-encoding", b"identity").decode("latin-1").strip().lower()
+    if encoding not in ("", "identity"):
+        raise UnsupportedEncoding(f"Content-Encoding '{encoding}': only identity is understood")
+    parts = []
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        parts.append(message.get("body", b""))
+        more = message.get("more_body", False)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def deadline_of(
+    headers: Mapping[bytes, bytes], started: float, *, default: float, timeout: float | None = None
+) -> float:
+    """Return the monotonic time at which the smallest of all stated timeouts has passed."""
+    seconds = [default]
+    if timeout is not None:
+        seconds.append(timeout)
+    header = headers.get(b"x-request-timeout-ms")
+    if header is not None:
+        text = header.decode("latin-1").strip()
+        if not (text.isascii() and text.isdecimal() and len(text) <= 15) or int(text) == 0:
+            raise InvalidRequest(
+                f"X-Request-Timeout-Ms: expected whole milliseconds above 0, got {text[:40]!r}"
+            )
+        seconds.append(int(text) / 1000)
+    return started + min(seconds)
+
+
+async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """Return what the work returns; if the caller hangs up first, cancel it: ClientGone.
+
+    The body must have been read: what else can arrive is the news that the caller has gone.
+    """
+    current = asyncio.current_task()
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        gone = True
+        if current is not None:
+            current.cancel()
+
+    watcher = asyncio.ensure_future(watch())
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if not gone or current is None:
+            raise
+        current.uncancel()
+        raise ClientGone from None
+    finally:
+        watcher.cancel()
+
+
+def json_response(
+    content: object, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Return a value as JSON; numpy values are written as they are, NaN as null."""
+    body = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+    return Response(body, status, dict(headers or {}), "application/json")
+
+
+async def send_json(send: Send, body: bytes) -> None:
+    """Send a finished JSON document as a 200, without a response object on the fast road."""
+    head = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": head})
+    await send({"type": "http.response.body", "body": body})
+
+
+def now() -> float:
+    """Return the clock that deadlines are measured with."""
+    return time.monotonic()

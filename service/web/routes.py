@@ -1,0 +1,101 @@
+"""The GET roads of V2 and of the server itself: health, metadata, metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service import __version__
+from service.errors import ModelNotReady
+from service.metrics import CONTENT_TYPE, Metrics
+from service.registry import ModelView, State
+from service.tensors import TensorSpec
+from service.web.exchange import WebParts, json_response, model_of
+
+SERVER_NAME = "onnxport"
+PLATFORM = "onnxruntime_onnx"
+
+
+class Routes:
+    """Handlers of a few lines each: ask the registry, write JSON."""
+
+    def __init__(self, parts: WebParts, metrics: Metrics) -> None:
+        """Keep what the roads ask."""
+        self._models = parts.models
+        self._metrics = metrics
+
+    async def root(self, request: Request) -> Response:
+        """Say that the server is alive, as KServe's V1 does."""
+        del request
+        return json_response({"status": "alive"})
+
+    async def server(self, request: Request) -> Response:
+        """Tell the server's name and version; no extension is claimed that is not built."""
+        del request
+        return json_response({"name": SERVER_NAME, "version": __version__, "extensions": []})
+
+    async def live(self, request: Request) -> Response:
+        """Say that the process answers."""
+        del request
+        return json_response({"live": True})
+
+    async def ready(self, request: Request) -> Response:
+        """Say whether the server should be sent traffic, and if not which models hold it up."""
+        del request
+        if self._models.ready():
+            return json_response({"ready": True})
+        waiting = [_not_ready(v) for v in self._models.views() if v.state is not State.READY]
+        text = "; ".join(waiting) or "a required model is missing"
+        return json_response({"ready": False, "error": text}, 503, {"Retry-After": "1"})
+
+    async def models(self, request: Request) -> Response:
+        """List the models' names."""
+        del request
+        return json_response({"models": list(dict.fromkeys(v.name for v in self._models.views()))})
+
+    async def metadata(self, request: Request) -> Response:
+        """Tell a model's inputs and outputs; 503 until they are known."""
+        name, version = model_of(request.scope)
+        view = self._models.view(name, version)
+        if view.state is not State.READY:
+            raise ModelNotReady(_not_ready(view))
+        return json_response(
+            {
+                "name": name,
+                "versions": [str(number) for number in self._ready_versions(name, version)],
+                "platform": PLATFORM,
+                "inputs": _tensors(view.inputs),
+                "outputs": _tensors(view.outputs),
+            }
+        )
+
+    def _ready_versions(self, name: str, version: int | None) -> list[int]:
+        return [
+            view.version
+            for view in self._models.views()
+            if view.name == name and view.state is State.READY and version in (None, view.version)
+        ]
+
+    async def model_ready(self, request: Request) -> Response:
+        """Say whether a model answers; 503 with the reason if not."""
+        view = self._models.view(*model_of(request.scope))
+        if view.state is State.READY:
+            return json_response({"name": view.name, "ready": True})
+        content = {"name": view.name, "ready": False, "error": _not_ready(view)}
+        return json_response(content, 503, {"Retry-After": "1"})
+
+    async def metrics(self, request: Request) -> Response:
+        """Return all instruments in Prometheus' text format, whatever the caller accepts."""
+        del request
+        return Response(self._metrics.render(), headers={"content-type": CONTENT_TYPE})
+
+
+def _not_ready(view: ModelView) -> str:
+    reason = f": {view.reason}" if view.reason else ""
+    return f"model '{view.name}' version {view.version} is {view.state}{reason}"
+
+
+def _tensors(specs: Sequence[TensorSpec]) -> list[dict[str, object]]:
+    return [{"name": s.name, "datatype": s.datatype, "shape": s.wire_shape} for s in specs]

@@ -1,0 +1,42 @@
+"""One application with tiny real models for all tests of the HTTP side."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+import pytest_asyncio
+from onnx import TensorProto
+
+from service.app import create_app
+from service.settings import Settings
+from tests.support import models
+from tests.support.clients import serving
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a repository with three bundles, bare files and one that cannot load."""
+    root = tmp_path_factory.mktemp("repository")
+    models.picture_bundle(root)
+    models.series_bundle(root)
+    models.text_bundle(root)
+    models.write_doubler(root / "doubler.onnx")
+    models.write_sum_and_difference(root / "pair.onnx")
+    models.write_divider(root / "divider.onnx")
+    models.write_embedding(root / "embedding.onnx")
+    models.write_doubler(root / "bytes8.onnx", TensorProto.UINT8)
+    models.write_identity(root / "words.onnx", TensorProto.STRING, ["n"])
+    models.write_identity(root / "half.onnx", TensorProto.FLOAT16)
+    (root / "broken.onnx").write_bytes(b"this is no model")
+    return root
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def client(repository: Path) -> AsyncIterator[httpx.AsyncClient]:
+    """Return a client of a server over the repository, all models tried; 1 MiB bodies at most."""
+    settings = Settings(repository=repository, max_body_bytes=1 << 20)
+    async with serving(create_app(settings)) as connected:
+        yield connected

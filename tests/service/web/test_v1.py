@@ -1,0 +1,153 @@
+"""The V1 protocol over real models."""
+
+from __future__ import annotations
+
+import base64
+
+import httpx
+import pytest
+
+from tests.support.models import png
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+RIGHT = [[0, 255], [0, 255]]
+LEFT = [[255, 0], [255, 0]]
+
+
+async def predictions(client: httpx.AsyncClient, model: str, *instances: object) -> list[object]:
+    """Return the predictions for these instances."""
+    answer = await client.post(f"/v1/models/{model}:predict", json={"instances": instances})
+    assert answer.status_code == 200, answer.text
+    assert list(answer.json()) == ["predictions"]
+    return list(answer.json()["predictions"])
+
+
+async def test_a_classifier_answers_label_score_and_all_scores(client: httpx.AsyncClient) -> None:
+    """One answer an instance, in order, with the scores keyed by label."""
+    left, right = await predictions(client, "pictures", LEFT, RIGHT)
+    assert isinstance(left, dict)
+    assert isinstance(right, dict)
+    assert (left["label"], right["label"]) == ("left", "right")
+    assert left["score"] == left["scores"]["left"] > 0.99
+    assert list(left["scores"]) == ["left", "right"]
+
+
+async def test_a_picture_is_the_same_in_every_form(client: httpx.AsyncClient) -> None:
+    """Numbers, base64 in JSON and the file as body give one answer."""
+    raw = png(RIGHT)
+    coded = {"b64": base64.b64encode(raw).decode()}
+    numbers, file = await predictions(client, "pictures", RIGHT, coded)
+    answer = await client.post(
+        "/v1/models/pictures:predict", content=raw, headers={"content-type": "Image/PNG; a=b"}
+    )
+    assert numbers == file == answer.json()["predictions"][0]
+
+
+async def test_series_of_different_lengths_share_a_call(client: httpx.AsyncClient) -> None:
+    """A short series answers as if it were alone."""
+    series = [[[1, 2], [3, 4]], [[1, 1]], [[2, 0], [0, 0], [0, 1]]]
+    together = await predictions(client, "series", *series)
+    assert together == [[5.0], [2.0], [1.0]]
+    assert together == [(await predictions(client, "series", one))[0] for one in series]
+
+
+async def test_texts_of_different_lengths_share_a_call(client: httpx.AsyncClient) -> None:
+    """Texts are padded without a trace in the answer."""
+    answers = await predictions(client, "texts", "one", "one two three four five", "")
+    labels = [answer["label"] for answer in answers if isinstance(answer, dict)]
+    assert labels == ["short", "long", "short"]
+
+
+async def test_a_bare_model_answers_plain_rows(client: httpx.AsyncClient) -> None:
+    """The row itself with one output, an object keyed by output with several."""
+    assert await predictions(client, "doubler", [1, 2], [3, 4]) == [[2, 4], [6, 8]]
+    pair = await predictions(client, "pair", {"a": [3, 4], "b": [1, 1]})
+    assert pair == [{"sum": [4, 5], "difference": [2, 3]}]
+
+
+async def test_values_that_json_cannot_say_are_null(client: httpx.AsyncClient) -> None:
+    """An infinity in the answer is null, not malformed JSON."""
+    assert await predictions(client, "divider", [0, 2]) == [[None, 0.5]]
+
+
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain", ""])
+async def test_the_type_of_a_json_body_does_not_matter(
+    client: httpx.AsyncClient, kind: str
+) -> None:
+    """What curl -d sends is JSON, whatever curl calls it."""
+    answer = await client.post(
+        "/v1/models/doubler:predict",
+        content=b'{"instances": [[1, 2]]}',
+        headers={"content-type": kind},
+    )
+    assert answer.json() == {"predictions": [[2, 4]]}
+
+
+async def test_a_version_can_be_named(client: httpx.AsyncClient) -> None:
+    """The road with a version leads to the same model, also with a zero in front."""
+    for version in ("1", "01"):
+        answer = await client.post(
+            f"/v1/models/doubler/versions/{version}:predict", json={"instances": [[1, 2]]}
+        )
+        assert answer.json() == {"predictions": [[2, 4]]}
+
+
+async def test_the_index_names_all_models(client: httpx.AsyncClient) -> None:
+    """Models that could not be loaded are listed too."""
+    names = (await client.get("/v1/models")).json()["models"]
+    assert names == sorted(names)
+    assert {"broken", "pictures"} <= set(names)
+
+
+async def test_the_state_of_a_model(client: httpx.AsyncClient) -> None:
+    """Both dialects of V1 find their words in one answer."""
+    answer = await client.get("/v1/models/pictures")
+    assert answer.status_code == 200
+    status = {"error_code": "OK", "error_message": ""}
+    assert answer.json() == {
+        "name": "pictures",
+        "ready": True,
+        "model_version_status": [{"version": "1", "state": "AVAILABLE", "status": status}],
+    }
+
+
+async def test_a_failed_model_shows_its_reason_and_does_not_stop_the_others(
+    client: httpx.AsyncClient,
+) -> None:
+    """503 with the reason on every road to it, 200 on the roads to its neighbours."""
+    answer = await client.get("/v1/models/broken")
+    assert answer.status_code == 503
+    assert answer.json()["ready"] is False
+    assert "broken.onnx" in answer.json()["error"]
+    assert answer.json()["model_version_status"][0]["state"] == "END"
+    asked = await client.post("/v1/models/broken:predict", json={"instances": [1]})
+    assert asked.status_code == 503
+    assert asked.headers["retry-after"] == "1"
+    assert "FAILED" in asked.json()["error"]
+    assert (await client.get("/v1/models/broken/info")).json()["state"] == "FAILED"
+
+
+async def test_info_tells_how_a_model_was_proved(client: httpx.AsyncClient) -> None:
+    """Contract, labels, proof, provider and file hashes are one request away."""
+    info = (await client.get("/v1/models/pictures/info")).json()
+    assert info["name"] == "pictures"
+    assert info["version"] == 1
+    assert info["versions"] == [1]
+    assert info["state"] == "READY"
+    assert info["labels"] == ["left", "right"]
+    assert info["contract"]["pipeline"]["kind"] == "image"
+    assert info["verification"]["status"] == "passed"
+    assert info["runtime"]["provider"] == "cpu"
+    assert len(info["files"]["model.onnx"]["sha256"]) == 64
+    bare = (await client.get("/v1/models/doubler/info")).json()
+    assert bare["verification"]["status"] == "skipped"
+
+
+async def test_other_verbs_and_methods(client: httpx.AsyncClient) -> None:
+    """A wrong method on predict is 405 with the right one, an unknown verb is no path."""
+    wrong = await client.get("/v1/models/pictures:predict")
+    assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
+    assert (await client.post("/v1/models/pictures:regress")).status_code == 404
+    posted = await client.post("/v1/models/pictures")
+    assert (posted.status_code, posted.headers["allow"]) == (405, "GET, HEAD")
