@@ -1,0 +1,212 @@
+"""The command line: serve, predict, inspect, verify."""
+
+# Heavy imports stand inside the verbs: `onnxport --help` must not wait for ONNX Runtime.
+# ruff: noqa: PLC0415
+
+from __future__ import annotations
+
+import inspect as signatures
+import sys
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Final, cast
+
+import typer
+
+from service import __version__
+from service.errors import ConfigurationError, ServiceError
+from service.logs import printable
+from service.settings import Settings, load_settings
+
+
+class Output(StrEnum):
+    """How an answer is written."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+OutputOption = Annotated[Output, typer.Option(help="Text for people or JSON for programs.")]
+RepositoryOption = Annotated[
+    Path | None, typer.Option(help="Where models are looked up by name (default: models).")
+]
+FAILURE_EXIT: Final = 1
+USAGE_EXIT: Final = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command; an error is one line on standard error and exit code 1 or 2."""
+    try:
+        make_cli()(args=None if arguments is None else list(arguments), prog_name="onnxport")
+    except ServiceError as error:
+        typer.echo(f"onnxport: {printable(str(error))}", err=True)
+        sys.exit(USAGE_EXIT if isinstance(error, ConfigurationError) else FAILURE_EXIT)
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough.
+        sys.stderr.close()
+        sys.exit(FAILURE_EXIT)
+
+
+def make_cli() -> typer.Typer:
+    """Return the command line with all its verbs."""
+    cli = typer.Typer(
+        name="onnxport",
+        help="Serve verified ONNX models, or ask them here and now.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    cli.callback()(_root)
+    cli.command("serve")(with_settings(_serve))
+    for name, verb in (("predict", _predict), ("inspect", _inspect), ("verify", _verify)):
+        cli.command(name)(verb)
+    return cli
+
+
+def _show_version(asked: bool) -> None:  # noqa: FBT001 - typer's shape of a callback
+    if asked:
+        typer.echo(f"onnxport {__version__}")
+        raise typer.Exit
+
+
+def _root(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")
+    ] = False,
+) -> None:
+    del version
+
+
+def with_settings(verb: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb one flag a setting, so that flags and settings cannot differ.
+
+    The verb takes them as keyword arguments, None where a flag was not given.
+    """
+    own = [p for p in signatures.signature(verb).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    flags = [_flag(name) for name in Settings.model_fields]
+
+    def command(**arguments: object) -> None:
+        verb(**arguments)
+
+    command.__doc__ = verb.__doc__
+    hints = signatures.get_annotations(verb, eval_str=True)
+    parameters = [p.replace(annotation=hints[p.name], kind=p.KEYWORD_ONLY) for p in own] + flags
+    typed = cast("Any", command)
+    typed.__signature__ = signatures.Signature(parameters)
+    typed.__annotations__ = {p.name: p.annotation for p in parameters}
+    return command
+
+
+def _flag(name: str) -> signatures.Parameter:
+    """Return the flag of one setting; its value stays text, the settings check it."""
+    field = Settings.model_fields[name]
+    kind: Any = bool | None if field.annotation is bool else str | None
+    default = field.default
+    shown = ",".join(default) if isinstance(default, tuple) else str(default)
+    help_text = f"{field.description} (default: {shown or 'none'})"
+    option = typer.Option(f"--{name.replace('_', '-')}", help=help_text, show_default=False)
+    if field.annotation is bool:
+        flag = name.replace("_", "-")
+        option = typer.Option(f"--{flag}/--no-{flag}", help=help_text, show_default=False)
+    return signatures.Parameter(
+        name,
+        signatures.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[kind, option],
+    )
+
+
+def _serve(
+    path: Annotated[
+        Path | None, typer.Argument(help="A repository, one bundle, or one .onnx file.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="The settings file (default: onnxport.toml if there).")
+    ] = None,
+    **flags: object,
+) -> None:
+    """Serve the models at PATH (or --repository) over HTTP."""
+    if path is not None:
+        if flags.get("repository") is not None:
+            raise ConfigurationError("give either PATH or --repository, not both")
+        flags["repository"] = path
+    settings = load_settings(flags, config=config)
+
+    from service.worker import serve
+
+    serve(settings)
+
+
+def _predict(
+    model: Annotated[
+        str, typer.Argument(help="A bundle, an .onnx file, or a name in the repository.")
+    ],
+    files: Annotated[
+        list[Path], typer.Argument(help="Pictures, .txt, .json or .npz files, one answer each.")
+    ],
+    repository: RepositoryOption = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Answer FILES with MODEL in this process, through the pipeline that also serves."""
+    settings = load_settings({"repository": repository})
+
+    from service import local, printing
+    from service.app import load_options
+
+    found = local.find(model, settings.repository)
+    loaded = local.load(found, load_options(settings))
+    answered = local.predict_files(loaded, files)
+    if output is Output.JSON:
+        printing.write_json(
+            {
+                "model": found.name,
+                "version": found.version,
+                "predictions": [{"file": a.file, "prediction": a.answer} for a in answered],
+            }
+        )
+        return
+    for answer in answered:
+        typer.echo(printing.answer_line(answer.file, answer.answer))
+
+
+def _inspect(
+    path: Annotated[Path, typer.Argument(help="A bundle or any ONNX file.")],
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Show what is in a bundle or an ONNX file, without running it."""
+    from service import inspection, printing
+
+    report = inspection.inspect_path(path)
+    if output is Output.JSON:
+        printing.write_json(report)
+    else:
+        printing.write_report(report)
+
+
+def _verify(
+    path: Annotated[Path, typer.Argument(help="A repository, one bundle, or one .onnx file.")],
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Prove the models at PATH as a server would before it takes traffic; exit 1 if one fails."""
+    settings = load_settings({})
+
+    from service import inspection, local, printing
+    from service.app import load_options
+
+    found = local.find_all(path)
+    if not found:
+        raise ConfigurationError(f"{path}: holds no model")
+    proofs = [inspection.prove(one, load_options(settings)) for one in found]
+    if output is Output.JSON:
+        printing.write_json({"models": proofs})
+    else:
+        for proof in proofs:
+            typer.echo(printing.proof_line(proof))
+    if any(proof["status"] == "failed" for proof in proofs):
+        raise typer.Exit(FAILURE_EXIT)
+
+
+if __name__ == "__main__":
+    main()

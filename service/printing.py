@@ -1,0 +1,123 @@
+"""Text for a terminal: what the command line answers, with colours only where they are seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from service.logs import printable
+
+_BEST = 3
+_OPTIONS = orjson.OPT_SERIALIZE_NUMPY
+
+
+def write_json(value: object) -> None:
+    """Write a value as indented JSON."""
+    typer.echo(orjson.dumps(value, option=_OPTIONS | orjson.OPT_INDENT_2).decode())
+
+
+def answer_line(file: str, answer: object) -> str:
+    """Return one answer on one line: a classifier's best labels, or the plain value."""
+    if isinstance(answer, Mapping) and {"label", "scores"} <= answer.keys():
+        best = sorted(answer["scores"].items(), key=lambda item: -item[1])[:_BEST]
+        others = ", ".join(f"{label} {float(score):.4f}" for label, score in best[1:])
+        text = f"{answer['label']} {float(answer['score']):.4f}  (then {others})"
+    else:
+        text = orjson.dumps(answer, option=_OPTIONS).decode()
+    return printable(f"{file}: {text}")
+
+
+def proof_line(proof: Mapping[str, Any]) -> str:
+    """Return one line about one model's proof."""
+    head = f"{proof['name']} version {proof['version']}: {proof.get('status', 'unknown')}"
+    if "vectors" in proof:
+        sizes = ", ".join(str(size) for size in proof["batch_sizes"])
+        head += (
+            f" ({proof['vectors']} golden vectors at batch {sizes} on {proof['provider']}, "
+            f"largest difference {proof['max_abs_difference']:.3g})"
+        )
+    return printable(f"{head}: {proof['reason']}" if "reason" in proof else head)
+
+
+def write_report(report: Mapping[str, Any]) -> None:
+    """Write what `service.inspection.inspect_path` found."""
+    console = Console(highlight=False)
+    console.print(_facts(report))
+    model = report["model"]
+    for kind in ("inputs", "outputs"):
+        console.print(_tensors(kind, model[kind]))
+    console.print(_pairs("operators", model["operators"]))
+    if model["metadata"]:
+        console.print(_pairs("metadata", model["metadata"]))
+    if "contract" in report:
+        _write_bundle(console, report)
+
+
+def _facts(report: Mapping[str, Any]) -> Table:
+    model = report["model"]
+    opsets = ", ".join(f"{domain} {version}" for domain, version in model["opsets"].items())
+    facts = {
+        "kind": report["kind"],
+        "path": report["path"],
+        "bytes": f"{model['bytes']:,}",
+        "parameters": f"{model['parameters']:,}",
+        "nodes": f"{model['nodes']:,}",
+        "opset": opsets,
+        "ir version": model["ir_version"],
+        "producer": model["producer"] or "unknown",
+    }
+    if model["external_data"]:
+        facts["external data"] = ", ".join(model["external_data"])
+    if "digest" in report:
+        facts = {"name": report["name"], "version": report["version"], **facts}
+        facts["digest"] = report["digest"]
+    return _pairs("", facts)
+
+
+def _write_bundle(console: Console, report: Mapping[str, Any]) -> None:
+    contract = report["contract"]
+    promise = {
+        "task": contract["task"],
+        "pipeline": contract["pipeline"]["kind"],
+        "labels": ", ".join(contract["labels"] or []) or "none",
+        "rows independent": "yes" if contract["batchable"] else "no",
+    }
+    console.print(_pairs("contract", promise))
+    for title in ("evaluation", "parity"):
+        figures = report[title]
+        if figures is None:
+            console.print(Text(f"{title}: none"))
+        else:
+            console.print(_pairs(title, _scalars(figures)))
+    console.print(_pairs("files", {n: f"{e['bytes']:,} bytes" for n, e in report["files"].items()}))
+
+
+def _scalars(figures: Mapping[str, Any]) -> dict[str, object]:
+    """Return the single figures of a report; its tables are for ``--output json``."""
+    return {
+        key: f"{value:.6g}" if isinstance(value, float) else value
+        for key, value in figures.items()
+        if isinstance(value, (str, int, float, bool))
+    }
+
+
+def _pairs(title: str, pairs: Mapping[str, object]) -> Table:
+    table = Table(title=title or None, title_justify="left", show_header=False, box=None)
+    for key, value in pairs.items():
+        # Plain texts, because a name in a file may look like markup.
+        table.add_row(Text(printable(str(key)), "bold"), Text(printable(str(value))))
+    return table
+
+
+def _tensors(title: str, tensors: Sequence[Mapping[str, Any]]) -> Table:
+    rows = {}
+    for tensor in tensors:
+        shape = ", ".join("?" if size is None else str(size) for size in tensor["shape"])
+        rows[tensor["name"]] = f"{tensor['datatype']} [{shape}]"
+    return _pairs(title, rows)

@@ -1,0 +1,146 @@
+"""One serving process: a listening socket, the application, and a clean end."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import orjson
+import typer
+import uvicorn
+
+from service import __version__, logs
+from service.app import create_app
+from service.bundle import read_bundle
+from service.contract import ImagePipeline, SequencePipeline, TextPipeline
+from service.errors import BundleError, ConfigurationError
+from service.repository import Found, scan
+from service.settings import Settings
+
+_log = logging.getLogger("onnxport.worker")
+_SHOWN = 4
+_A_TEXT = "Lunch at noon? Bring the slides."
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGINT or SIGTERM, then let running requests end within the grace time.
+
+    Raises ConfigurationError if there is nothing to serve or the address cannot be had.
+    """
+    logs.configure(level=settings.log_level, style=settings.log_format)
+    if not settings.repository.exists():
+        raise ConfigurationError(
+            f"{settings.repository}: no such file or folder; train a model with onnxport-train "
+            "cnn, or name a repository, a bundle or an .onnx file"
+        )
+    found = scan(settings.repository)
+    app = create_app(settings, found)
+    listener = listen(settings.host, settings.port)
+    config = uvicorn.Config(
+        app,
+        ws="none",
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        proxy_headers=False,
+        root_path=settings.root_path,
+        server_header=False,
+        backlog=2048,
+        timeout_keep_alive=max(1, round(settings.keep_alive)),
+        timeout_graceful_shutdown=max(1, round(settings.grace)),
+    )
+    announce(settings, found, address_of(listener))
+    # uvicorn raises the signal that ended it once more; the end was asked for, so it is no failure.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _leave)
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    del number, frame
+    raise SystemExit(0)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Open the listening socket; raises ConfigurationError with a remedy if it cannot be had."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listener = socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigurationError(
+            f"cannot listen on {host}:{port}: {reason}; choose another with --host and --port"
+        ) from error
+    listener.settimeout(0)
+    return listener
+
+
+def address_of(listener: socket.socket) -> str:
+    """Return the URL under which the socket is reached."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def announce(settings: Settings, found: Sequence[Found], address: str) -> None:
+    """Say where the server listens, what it serves and what to try next, on standard error."""
+    # Bundles first: their contracts say what a call looks like.
+    first = sorted(found, key=lambda one: not one.is_bundle)[:_SHOWN]
+    calls = [example_call(one, address) for one in first]
+    calls += [f"curl {address}/v1/models/{one.name}/info" for one in first[:1]]
+    if not logs.is_text(settings.log_format, sys.stderr):
+        fields = {
+            "address": address,
+            "repository": str(settings.repository),
+            "models": [one.name for one in found],
+            "try": calls,
+        }
+        _log.info("listening", extra={"fields": fields})
+        return
+    names = ", ".join(one.name for one in found)
+    bold = typer.style(address, bold=True)
+    typer.echo(f"onnxport {__version__} on {bold}, models from {settings.repository}", err=True)
+    if not found:
+        typer.echo("It holds no model yet; train one with: onnxport-train cnn", err=True)
+        return
+    typer.echo(f"Models: {logs.printable(names)}\n\nTry next:", err=True)
+    for call in calls:
+        typer.echo(f"  {typer.style(logs.printable(call), fg='green')}", err=True)
+    typer.echo(f"  {address}/docs\n\nCtrl-C ends it.\n", err=True)
+
+
+def example_call(found: Found, address: str) -> str:
+    """Return a curl line that works as it stands for one model, as far as its contract tells."""
+    predict = f"{address}/v1/models/{found.name}:predict"
+    metadata = f"curl {address}/v2/models/{found.name}"
+    if found.problem or not found.is_bundle:
+        return metadata
+    try:
+        pipeline = read_bundle(found.path).manifest.pipeline
+    except BundleError:
+        return metadata
+    if isinstance(pipeline, ImagePipeline):
+        file = _example_picture()
+        return f"curl -H 'Content-Type: image/png' --data-binary @{file} {predict}"
+    if isinstance(pipeline, TextPipeline):
+        return f"curl -d {_instances(_A_TEXT)} {predict}"
+    if isinstance(pipeline, SequencePipeline):
+        step = [float(f"{mean:.3g}") for mean in pipeline.mean]
+        return f"curl -d {_instances([step, step])} {predict}"
+    return metadata
+
+
+def _instances(instance: object) -> str:
+    return shlex.quote(orjson.dumps({"instances": [instance]}).decode())
+
+
+def _example_picture() -> str:
+    """Return one of the pictures beside a checkout's README, or a name to replace."""
+    pictures = sorted(Path("examples").glob("*.png"))
+    return shlex.quote(str(pictures[0])) if pictures else "your-picture.png"
