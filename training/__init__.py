@@ -1,0 +1,1 @@
+"""The trainer: data, networks, the loop, and the export of proven bundles."""
