@@ -1,0 +1,1 @@
+"""The networks, with shapes in comments."""
