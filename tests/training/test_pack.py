@@ -1,0 +1,142 @@
+"""An ONNX file from elsewhere becomes a bundle with its own answers as proof."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from service.bundle import Bundle
+from service.golden import load
+from training.pack import pack_model
+from training.parity import ExportError
+
+
+def save_softmax(
+    file: Path, shape: Sequence[int | str], axis: int, *, external: bool = False
+) -> Path:
+    """Write a model that adds a weight and takes the softmax over ``axis``."""
+    values = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)) for name in ("x", "y")
+    ]
+    weight = helper.make_tensor("w", TensorProto.FLOAT, [3], np.ones(3, np.float32), raw=False)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Add", ["x", "w"], ["sum"]),
+            helper.make_node("Softmax", ["sum"], ["y"], axis=axis),
+        ],
+        "softmax",
+        values[:1],
+        values[1:],
+        [weight],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(
+        model,
+        str(file),
+        save_as_external_data=external,
+        location="weights.bin",
+        size_threshold=0,
+        convert_attribute=True,
+    )
+    return file
+
+
+def save_vectors(file: Path, count: int = 16, **arrays: NDArray[np.generic]) -> Path:
+    """Write an npz file of golden inputs, by default ``x`` with rows of three."""
+    x = np.random.default_rng(0).random((count, 3), np.float32)
+    np.savez(file, allow_pickle=False, **(arrays or {"x": x}))
+    return file
+
+
+def pack(tmp_path: Path, model: Path, *, labels: Sequence[str] = ()) -> Bundle:
+    """Pack a model with sixteen rows of three under the name 'packed'."""
+    vectors = save_vectors(tmp_path / "golden.npz")
+    return pack_model(model, vectors, repository=tmp_path / "models", name="packed", labels=labels)
+
+
+def test_a_classifier_is_packed_with_its_own_answers(tmp_path: Path) -> None:
+    """Rows are found independent, labels are kept, and parity is marked as absent."""
+    model = save_softmax(tmp_path / "model.onnx", ["n", 3], 1)
+    bundle = pack(tmp_path, model, labels=["a", "b", "c"])
+
+    bundle.verify_files()
+    assert bundle.manifest.batchable
+    assert bundle.manifest.labels == ["a", "b", "c"]
+    parity = bundle.report("parity")
+    assert parity is not None
+    assert parity["status"] == "absent"
+    golden = load(bundle.read("golden.npz"))
+    assert len(golden) == 16
+    assert golden.expected["y"][0].sum() == pytest.approx(1)
+    assert bundle.read("model.onnx") == model.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis"), [(["n", 3], 0), ([1, 3], 1), ([3], 0)], ids=["mixed", "one", "whole"]
+)
+def test_rows_that_cannot_share_a_call_are_not_batchable(
+    tmp_path: Path, shape: list[int | str], axis: int
+) -> None:
+    """A softmax over the batch, a fixed batch of one and a missing batch axis are found out."""
+    bundle = pack(tmp_path, save_softmax(tmp_path / "model.onnx", shape, axis))
+
+    assert not bundle.manifest.batchable
+    assert all(row.shape == (3,) for row in load(bundle.read("golden.npz")).expected["y"])
+
+
+def test_weights_beside_the_file_are_taken_in(tmp_path: Path) -> None:
+    """A bundle is self-contained even if the model was not."""
+    model = save_softmax(tmp_path / "model.onnx", ["n", 3], 1, external=True)
+    assert (tmp_path / "weights.bin").exists()
+
+    bundle = pack(tmp_path, model)
+
+    (tmp_path / "weights.bin").unlink()
+    weight = onnx.load_from_string(bundle.read("model.onnx")).graph.initializer[0]
+    assert weight.data_location != onnx.TensorProto.EXTERNAL
+
+
+@pytest.mark.parametrize(
+    ("arrays", "reason"),
+    [
+        ({"x": np.zeros((15, 3), np.float32)}, "at least 16"),
+        ({"z": np.zeros((16, 3), np.float32)}, r"inputs are \['x'\]"),
+        ({"x": np.zeros((16, 3))}, r"takes tensor\(float\), got float64"),
+        ({"x": np.zeros((16, 4), np.float32)}, "cannot answer"),
+        ({"x": np.array([{}] * 16)}, "plain arrays"),
+    ],
+)
+def test_unfit_golden_inputs_are_refused(
+    tmp_path: Path, arrays: dict[str, NDArray[np.generic]], reason: str
+) -> None:
+    """Too few, misnamed, mistyped, misshapen and pickled vectors leave no bundle."""
+    model = save_softmax(tmp_path / "model.onnx", ["n", 3], 1)
+    np.savez(tmp_path / "golden.npz", **arrays)  # type: ignore[arg-type] # keywords of arrays
+
+    with pytest.raises(ExportError, match=reason):
+        pack_model(model, tmp_path / "golden.npz", repository=tmp_path / "m", name="packed")
+
+    assert not list((tmp_path / "m").rglob("bundle.json"))
+
+
+def test_labels_must_fit_the_output(tmp_path: Path) -> None:
+    """Two labels for three scores are refused."""
+    model = save_softmax(tmp_path / "model.onnx", ["n", 3], 1)
+
+    with pytest.raises(ExportError, match="2 labels"):
+        pack(tmp_path, model, labels=["a", "b"])
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model", b"\x08\x07"])
+def test_what_is_not_onnx_is_refused(tmp_path: Path, content: bytes) -> None:
+    """Garbage is named as such."""
+    (tmp_path / "model.onnx").write_bytes(content)
+
+    with pytest.raises(ExportError):
+        pack(tmp_path, tmp_path / "model.onnx")

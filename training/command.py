@@ -1,0 +1,206 @@
+"""What the verbs of the command line do, and what they print."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from training.bundles import compare, evaluate_bundle, find_bundle
+from training.data import check, describe, load
+from training.progress import Listener, listening
+from training.recipe import Recipe, RecipeError, load_recipe, recipe_names
+from training.run import Outcome, run_recipe
+from training.runs import is_finished, is_run, new_run, unfinished_run
+from training.statistics import Scores
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to train, and where the bundle and the run's folder go."""
+
+    source: str
+    overrides: tuple[str, ...]
+    repository: Path
+    runs: Path
+    resume: bool = False
+
+
+def train(request: Request, seeds: Sequence[int], *, as_json: bool) -> None:
+    """Train once, or once a seed; print a table, or one line of JSON."""
+    recipe = load_recipe(request.source, request.overrides)
+    recipes = [replace(recipe, seed=seed) for seed in seeds] or [recipe]
+    outcomes = []
+    for number, one in enumerate(recipes):
+        folder = _folder(request, one)
+        # Only the first seed is published; the others stay beside their run's report.
+        repository = request.repository if number == 0 else folder / "models"
+        with _resumable(folder, request.repository), _listener(one) as listener:
+            outcomes.append(run_recipe(one, folder, repository, listener))
+    if as_json:
+        typer.echo(json.dumps(_summary(outcomes)))
+    else:
+        _print_outcomes(outcomes)
+
+
+def _folder(request: Request, recipe: Recipe) -> Path:
+    if not request.resume:
+        return new_run(request.runs, recipe)
+    folder = Path(request.source)
+    if not is_run(folder):
+        return unfinished_run(request.runs, recipe)
+    if request.overrides:
+        raise RecipeError(f"{folder}: a run is resumed as it began, without {request.overrides}")
+    if is_finished(folder):
+        raise RecipeError(f"{folder}: this run is finished; publish it again with 'export'")
+    return folder
+
+
+@contextmanager
+def _resumable(folder: Path, repository: Path) -> Iterator[None]:
+    """Say how to go on when a person stops the run."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(
+            f"\nstopped; go on with: onnxport-train {folder} --resume --repository {repository}",
+            err=True,
+        )
+        raise typer.Exit(130) from None
+
+
+def export(folder: Path, repository: Path, *, as_json: bool) -> None:
+    """Publish a finished run's network again; its checkpoints hold it, so nothing is trained."""
+    if not is_run(folder) or not is_finished(folder):
+        raise RecipeError(f"{folder}: not the folder of a finished run")
+    recipe = load_recipe(str(folder))
+    with _listener(recipe) as listener:
+        outcome = run_recipe(recipe, folder, repository, listener)
+    if as_json:
+        typer.echo(json.dumps(outcome.as_json()))
+    else:
+        _print_outcomes([outcome])
+
+
+def evaluate(path: Path, root: str, *, as_json: bool) -> None:
+    """Measure a bundle again."""
+    bundle = find_bundle(path)
+    evaluation = evaluate_bundle(bundle, root)
+    if as_json:
+        typer.echo(json.dumps({"bundle": str(bundle.path), **evaluation.as_json()}))
+        return
+    _print(_scores_table(str(bundle.path), evaluation.scores))
+
+
+def compare_bundles(paths: Sequence[Path], *, as_json: bool) -> None:
+    """Print bundles side by side."""
+    compared = compare([find_bundle(path) for path in paths])
+    if as_json:
+        typer.echo(json.dumps([one.as_json() for one in compared]))
+        return
+    table = _table("bundle", "accuracy", "macro F1", "ms a row", "bytes", "training s")
+    for one in compared:
+        table.add_row(
+            one.bundle,
+            _interval(one.accuracy),
+            _interval(one.f1),
+            _number(one.row_ms, 3),
+            f"{one.model_bytes:,}",
+            _number(one.training_seconds, 1),
+        )
+    _print(table)
+
+
+def list_recipes() -> None:
+    """Print each recipe with the data set and the network that it names."""
+    table = _table("recipe", "network", "data")
+    for name in recipe_names():
+        recipe = load_recipe(name)
+        table.add_row(name, recipe.model.family, recipe.data.name)
+    _print(table)
+
+
+def check_data(source: str, overrides: Sequence[str], *, as_json: bool) -> None:
+    """Print what is suspicious in the data, and what they look like."""
+    dataset = load(load_recipe(source, overrides).data)
+    warnings, described = check(dataset), describe(dataset)
+    if as_json:
+        typer.echo(json.dumps({"warnings": warnings, "data": described}))
+        return
+    typer.echo(f"{dataset.name}: {dataset.kind} data, {dataset.source}")
+    for warning in warnings or ["nothing suspicious"]:
+        typer.echo(f"  {warning}")
+    typer.echo(json.dumps(described, indent=2))
+
+
+@contextmanager
+def _listener(recipe: Recipe) -> Iterator[Listener]:
+    with listening(Console(stderr=True), recipe.name, recipe.train.epochs) as listener:
+        yield listener
+
+
+def _summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    first = outcomes[0].as_json()
+    if len(outcomes) == 1:
+        return first
+    values = [outcome.accuracy for outcome in outcomes]
+    seeds = [outcome.as_json() for outcome in outcomes]
+    return {**first, "accuracy_mean": statistics.mean(values), "seeds": seeds}
+
+
+def _print_outcomes(outcomes: Sequence[Outcome]) -> None:
+    table = _table("model", "accuracy", "macro F1", "training s")
+    for outcome in outcomes:
+        metrics = outcome.metrics
+        training = metrics["training"]
+        name = f"{training['recipe']}, seed {training['seed']}"
+        accuracy, f1 = _interval(metrics["accuracy"]), _interval(metrics["macro"]["f1"])
+        table.add_row(name, accuracy, f1, _number(training["seconds"], 1))
+    for baseline in outcomes[0].metrics["baselines"]:
+        accuracy, f1 = _number(baseline["accuracy"], 4), _number(baseline["f1_macro"], 4)
+        table.add_row(baseline["name"], accuracy, f1, _number(baseline["seconds"], 1))
+    _print(table)
+    if len(outcomes) > 1:
+        mean = statistics.mean(outcome.accuracy for outcome in outcomes)
+        typer.echo(f"mean accuracy of {len(outcomes)} seeds: {mean:.4f}")
+    typer.echo(f"published {outcomes[0].bundle.path}, report in {outcomes[0].folder}")
+
+
+def _scores_table(name: str, scores: Scores) -> Table:
+    table = _table(name, "precision", "recall", "F1", "rows")
+    for one in scores.classes:
+        cells = [_interval(i.as_json()) for i in (one.precision, one.recall, one.f1)]
+        table.add_row(one.label, *cells, str(one.support))
+    means = [_interval(i.as_json()) for i in (scores.precision, scores.recall, scores.f1)]
+    table.add_row("mean over classes", *means, str(scores.rows))
+    table.caption = f"accuracy {_interval(scores.accuracy.as_json())}"
+    return table
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right")
+    return table
+
+
+def _print(table: Table) -> None:
+    Console(markup=False, highlight=False).print(table)
+
+
+def _interval(interval: Mapping[str, float] | None) -> str:
+    if interval is None:
+        return "-"
+    return f"{interval['value']:.4f} ({interval['low']:.3f} to {interval['high']:.3f})"
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
