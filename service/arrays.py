@@ -33,9 +33,9 @@ def _load_with_constants(raw: bytes, what: str) -> object:
         if b"\\u" in raw:
             # Half a surrogate pair could not be written in any answer; orjson refuses it, too.
             json.dumps(value, ensure_ascii=False).encode()
-        return value
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"{what}: malformed JSON: {error}") from error
+    return value
 
 
 def _finite(token: str) -> float:

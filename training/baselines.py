@@ -25,6 +25,8 @@ from training.data.dataset import DataSet
 # A kernel machine's cost goes with the square of its rows; more would take minutes.
 MAX_ROWS = 5000
 Array = NDArray[Any]
+# Pictures, series or texts of one split, a row each.
+Inputs = Sequence[Any] | Array
 # A name, the features of the two splits, and a fresh estimator.
 Method = tuple[str, Any, Any, Any]
 
@@ -79,7 +81,7 @@ def run_baselines(
     return found
 
 
-def _images(train: Sequence[Any], test: Sequence[Any]) -> Iterator[Method]:
+def _images(train: Inputs, test: Inputs) -> Iterator[Method]:
     pixels, test_pixels = _pixels(train), _pixels(test)
     yield (
         "logistic regression on pixels",
@@ -90,11 +92,11 @@ def _images(train: Sequence[Any], test: Sequence[Any]) -> Iterator[Method]:
     yield "kernel SVM (RBF) on pixels", pixels, test_pixels, SVC(C=10)
 
 
-def _pixels(pictures: Sequence[Any]) -> Array:
+def _pixels(pictures: Inputs) -> Array:
     return np.stack([np.asarray(picture) for picture in pictures]).reshape(len(pictures), -1) / 255
 
 
-def _series(train: Sequence[Any], test: Sequence[Any]) -> Iterator[Method]:
+def _series(train: Inputs, test: Inputs) -> Iterator[Method]:
     longest = max(len(series) for series in train)
     padded, test_padded = _padded(train, longest), _padded(test, longest)
     linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
@@ -108,7 +110,7 @@ def _series(train: Sequence[Any], test: Sequence[Any]) -> Iterator[Method]:
     )
 
 
-def _padded(series: Sequence[Any], longest: int) -> Array:
+def _padded(series: Inputs, longest: int) -> Array:
     """Return [rows, longest * channels]; what is longer than the longest of training is cut."""
     padded = np.zeros((len(series), longest, np.shape(series[0])[1]))
     for row, one in enumerate(series):
@@ -116,7 +118,7 @@ def _padded(series: Sequence[Any], longest: int) -> Array:
     return padded.reshape(len(series), -1)
 
 
-def _summaries(series: Sequence[Any]) -> Array:
+def _summaries(series: Inputs) -> Array:
     """Return hand-made features: moments, ends, extremes and movement a channel, and the length."""
     return np.stack([_summary(np.asarray(one, np.float64)) for one in series])
 
@@ -129,7 +131,7 @@ def _summary(one: Array) -> Array:
     return np.concatenate([*moments, one[0], one[-1], movement, *thirds, [len(one)]])
 
 
-def _texts(train: Sequence[Any], test: Sequence[Any]) -> Iterator[Method]:
+def _texts(train: Inputs, test: Inputs) -> Iterator[Method]:
     balanced = LogisticRegression(class_weight="balanced", max_iter=1000)
     words = make_pipeline(TfidfVectorizer(min_df=_twice(train), sublinear_tf=True), balanced)
     yield "TF-IDF with balanced logistic regression", train, test, words
@@ -137,6 +139,6 @@ def _texts(train: Sequence[Any], test: Sequence[Any]) -> Iterator[Method]:
     yield "TF-IDF with naive Bayes", train, test, bayes
 
 
-def _twice(texts: Sequence[Any]) -> int:
+def _twice(texts: Inputs) -> int:
     """Words in one text alone only add noise, but a handful of texts may share none."""
     return 2 if len(texts) >= 100 else 1

@@ -53,8 +53,8 @@ def bind(kind: type[Section], tree: Mapping[str, object], where: str = "") -> Se
     """Return a ``kind`` with the values of ``tree``; raise RecipeError at the first wrong one.
 
     A field may be a number, a boolean, a text, a ``Literal``, a tuple of those, one of them or
-    None, an ``Annotated`` number with a `Range`, another dataclass, or a union of dataclasses that is told apart by its
-    first field, a ``Literal``.
+    None, an ``Annotated`` number with a `Range`, another dataclass, or a union of dataclasses that
+    is told apart by its first field, a ``Literal``.
     """
     hints = get_type_hints(kind, include_extras=True)
     names = _names(kind)

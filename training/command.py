@@ -14,10 +14,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from training.binding import RecipeError
 from training.bundles import compare, evaluate_bundle, find_bundle
 from training.data import check, describe, load
 from training.progress import Listener, listening
-from training.recipe import Recipe, RecipeError, load_recipe, recipe_names
+from training.recipe import Recipe, load_recipe, recipe_names
 from training.run import Outcome, run_recipe
 from training.runs import is_finished, is_run, new_run, unfinished_run
 from training.statistics import Scores

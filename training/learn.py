@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,11 +61,10 @@ def learn(task: Task, checkpoints: Path, listener: Listener) -> Learnt:
     config, train = task.recipe.train, task.dataset.train
     stages = config.calibration + 1
     seconds, held_out = 0.0, []
-    numbers = fold_numbers(train, config.calibration, task.recipe.seed) if stages > 1 else None
-    for fold in range(config.calibration):
+    for fold, (inside, outside) in enumerate(_folds(train, config.calibration, task.recipe.seed)):
         listener.note(f"fold {fold + 1}/{config.calibration}")
-        inside, outside = (train.take(rows) for rows in _apart(numbers == fold))
-        fitted = _fit(task, inside, checkpoints / f"fold-{fold + 1}.safetensors", Stage(listener, fold, stages))
+        checkpoint = checkpoints / f"fold-{fold + 1}.safetensors"
+        fitted = _fit(task, inside, checkpoint, Stage(listener, fold, stages))
         seconds += fitted.seconds
         held_out.append(_answers(fitted.network, task.split(outside), config.batch))
     fitted = _fit(task, train, checkpoints / LAST, Stage(listener, stages - 1, stages))
@@ -86,8 +85,14 @@ def _fit(task: Task, train: Examples, checkpoint: Path, listener: Listener) -> F
     )
 
 
-def _apart(inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return np.flatnonzero(~inside), np.flatnonzero(inside)
+def _folds(train: Examples, folds: int, seed: int) -> Iterator[tuple[Examples, Examples]]:
+    """Yield the rows outside and inside each fold; nothing where there are no folds."""
+    numbers = fold_numbers(train, folds, seed) if folds else np.empty(0)
+    for fold in range(folds):
+        yield (
+            train.take(np.flatnonzero(numbers != fold)),
+            train.take(np.flatnonzero(numbers == fold)),
+        )
 
 
 @torch.inference_mode()

@@ -157,7 +157,7 @@ def train_epoch(state: State, problem: Problem, plan: Plan, listener: Listener) 
         logits = state.network(*inputs)[0]
         loss = problem.loss(logits, target)
         state.optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch's own stubs leave it open
         if plan.optim.clip:
             nn.utils.clip_grad_norm_(state.network.parameters(), plan.optim.clip)
         state.optimizer.step()

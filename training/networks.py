@@ -6,35 +6,81 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from service.contract import Contract, TextPipeline
+from service.contract import Contract, ImagePipeline, SequencePipeline, TextPipeline
+from training.calibration import Shifted
 from training.models.attention import AttentionClassifier, AttentionConfig
+from training.models.cnn import (
+    ArticleCnn,
+    ArticleCnnConfig,
+    CamExplanation,
+    GapCnn,
+    GapCnnConfig,
+    Shape,
+)
+from training.models.rnn import RnnClassifier, RnnConfig
 from training.parity import sample
-from training.recipe import AttentionModel, Model
+from training.recipe import ArticleCnnModel, AttentionModel, CnnModel, Model, RnnModel
 
 # Sizes that an exporter could take for another axis of the same size are avoided.
 _BATCHES = (3, 5, 7, 11)
 _LENGTHS = (11, 13, 17, 19)
+_TAKES = {"image": "cnn or cnn-article", "sequence": "rnn", "text": "attention", "tensor": "none"}
 
 
 def build_network(model: Model, contract: Contract) -> nn.Module:
-    """Return an untrained network that takes the contract's inputs and returns logits first."""
-    classes = len(contract.labels or ())
-    if isinstance(model, AttentionModel) and isinstance(contract.pipeline, TextPipeline):
-        return AttentionClassifier(
-            AttentionConfig(
-                vocabulary=contract.pipeline.tokenizer.vocabulary,
-                classes=classes,
-                width=model.width,
-                heads=model.heads,
-                score=model.score,
-                score_width=model.score_width,
-                dropout=model.dropout,
-                token_dropout=model.token_dropout,
-                embedding_std=model.embedding_std,
-            )
-        )
+    """Return an untrained network that takes the contract's inputs and returns logits first.
+
+    Raises ValueError where the family does not take this kind of data, or its sizes do not fit.
+    """
+    classes, pipeline = len(contract.labels or ()), contract.pipeline
+    if isinstance(pipeline, ImagePipeline):
+        shape = (pipeline.channels, pipeline.height, pipeline.width)
+        if isinstance(model, CnnModel | ArticleCnnModel):
+            return _convolutional(model, shape, classes)
+    if isinstance(pipeline, SequencePipeline) and isinstance(model, RnnModel):
+        return _recurrent(model, pipeline.channels, classes)
+    if isinstance(pipeline, TextPipeline) and isinstance(model, AttentionModel):
+        return _attentive(model, pipeline.tokenizer.vocabulary, classes)
     raise ValueError(
-        f"model.family '{model.family}' does not take data of kind '{contract.pipeline.kind}'"
+        f"model.family '{model.family}' does not take data of kind '{pipeline.kind}'; "
+        f"{_TAKES[pipeline.kind]} does"
+    )
+
+
+def _convolutional(model: CnnModel | ArticleCnnModel, shape: Shape, classes: int) -> nn.Module:
+    if isinstance(model, ArticleCnnModel):
+        return ArticleCnn(ArticleCnnConfig(shape, classes))
+    return GapCnn(GapCnnConfig(shape, classes, width=model.width, dropout=model.dropout))
+
+
+def _recurrent(model: RnnModel, channels: int, classes: int) -> nn.Module:
+    return RnnClassifier(
+        RnnConfig(
+            channels,
+            classes,
+            cell=model.cell,
+            hidden=model.hidden,
+            layers=model.layers,
+            bidirectional=model.bidirectional,
+            pooling=model.pooling,
+            dropout=model.dropout,
+        )
+    )
+
+
+def _attentive(model: AttentionModel, vocabulary: int, classes: int) -> nn.Module:
+    return AttentionClassifier(
+        AttentionConfig(
+            vocabulary,
+            classes,
+            width=model.width,
+            heads=model.heads,
+            score=model.score,
+            score_width=model.score_width,
+            dropout=model.dropout,
+            token_dropout=model.token_dropout,
+            embedding_std=model.embedding_std,
+        )
     )
 
 
@@ -49,5 +95,5 @@ def example_inputs(contract: Contract) -> tuple[Tensor, ...]:
 
 def explanation(network: nn.Module) -> tuple[nn.Module, tuple[str, ...]] | None:
     """Return a second network that explains the first, with its outputs' names, if it has one."""
-    del network
-    return None
+    bare = network.network if isinstance(network, Shifted) else network
+    return (CamExplanation(bare), ("maps",)) if isinstance(bare, GapCnn) else None

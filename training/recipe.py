@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from service.tokens import TokenizerConfig
+from training.augment import ImageAugment, SeriesAugment
 from training.binding import Amount, Count, Range, RecipeError, Share, bind, override, to_toml
 from training.data.spec import DataSpec
 from training.schedule import OptimConfig
@@ -43,6 +44,7 @@ class RnnModel:
     hidden: Count = 64
     layers: Count = 1
     bidirectional: bool = True
+    pooling: Literal["last", "mean", "max", "mean-max"] = "mean-max"
     dropout: Share = 0.2
 
 
@@ -66,9 +68,10 @@ Model = CnnModel | ArticleCnnModel | RnnModel | AttentionModel
 
 @dataclass(frozen=True, slots=True)
 class AugmentConfig:
-    """How a batch is varied while training."""
+    """How a batch is varied while training; only the section of the data's own kind may be used."""
 
-    noise: Amount = 0.0
+    image: ImageAugment = field(default_factory=ImageAugment)
+    series: SeriesAugment = field(default_factory=SeriesAugment)
 
 
 @dataclass(frozen=True, slots=True)

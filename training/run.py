@@ -68,9 +68,7 @@ def publish(
     """Export the network, evaluate the exported file, and write the run's report."""
     baselines: list[Baseline] = []
     if task.recipe.train.baselines:
-        baselines = run_baselines(
-            task.dataset, seed=task.recipe.seed, started=lambda name: listener.note(name)
-        )
+        baselines = run_baselines(task.dataset, seed=task.recipe.seed, started=listener.note)
     listener.note("exporting")
     measured = Measured(task, learnt, baselines)
     dataset = task.dataset
@@ -82,9 +80,7 @@ def publish(
         name=task.recipe.name,
         golden=[to_raw(example) for example in golden_examples(dataset)],
         media_type=MEDIA_TYPES[dataset.kind],
-        extras=Extras(
-            reports=measured, texts=measured.texts, explain=explanation(learnt.network)
-        ),
+        extras=Extras(reports=measured, texts=measured.texts, explain=explanation(learnt.network)),
     )
     report = measured.report()
     write_report(folder, report)

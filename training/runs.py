@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from training.recipe import Recipe, RecipeError, load_recipe
+from training.binding import RecipeError
+from training.recipe import Recipe, load_recipe
 
 RECIPE_FILE = "recipe.toml"
 METRICS_FILE = "metrics.json"

@@ -8,14 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from service.contract import Contract
+from training.augment import ImageAugment, SeriesAugment, augment_image, augment_series
 from training.contracts import make_contract
-from training.data import DataSet, Examples, load
+from training.data import DataSet, Examples, Kind, load
 from training.features import Inputs, make_features
 from training.loop import Plan, Problem, Split
 from training.losses import class_counts, make_loss
 from training.machine import usable_cores
 from training.networks import build_network
-from training.recipe import AttentionModel, Recipe
+from training.recipe import AttentionModel, AugmentConfig, Recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,13 @@ class Task:
         return Split(features, torch.from_numpy(examples.labels))
 
     def augment(self, inputs: Inputs, labels: Tensor) -> tuple[Inputs, Tensor]:
-        """Return a batch varied as the recipe says."""
+        """Return a batch varied as the recipe says; its labels stay."""
+        config = self.recipe.augment
+        if self.dataset.kind == "image":
+            return (augment_image(inputs[0], config.image),), labels
+        if self.dataset.kind == "sequence":
+            values, lengths = inputs
+            return augment_series(values, lengths, config.series), labels
         return inputs, labels
 
 
@@ -65,12 +72,20 @@ def make_task(recipe: Recipe) -> Task:
     this kind of data.
     """
     dataset = load(recipe.data)
+    _refuse_foreign_augment(recipe.augment, dataset.kind)
     model = recipe.model
     if isinstance(model, AttentionModel):
         contract = make_contract(dataset, model.tokens, heads=model.heads)
     else:
         contract = make_contract(dataset)
     return Task(recipe, dataset, contract, choose_device(recipe.train.device))
+
+
+def _refuse_foreign_augment(config: AugmentConfig, kind: Kind) -> None:
+    if kind != "image" and config.image != ImageAugment():
+        raise ValueError(f"augment.image varies pictures, the data are of kind '{kind}'")
+    if kind != "sequence" and config.series != SeriesAugment():
+        raise ValueError(f"augment.series varies series, the data are of kind '{kind}'")
 
 
 def choose_device(wanted: str) -> torch.device:

@@ -49,7 +49,9 @@ def test_writing_replaces_the_file_and_leaves_nothing_else(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == [file]
 
 
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint at all", b"\x08\0\0\0\0\0\0\0{}      "])
+@pytest.mark.parametrize(
+    "content", [b"", b"not a checkpoint at all", b"\x08\0\0\0\0\0\0\0{}      "]
+)
 def test_a_damaged_file_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
     """The error names the file."""
     file = tmp_path / "last.safetensors"

@@ -39,9 +39,7 @@ def test_a_confusion_matrix_takes_any_labels(tmp_path: Path) -> None:
         ("text", ["$$ win {now} \x00\u202e 日本" * 99, ""]),
     ],
 )
-def test_errors_of_every_kind_are_drawn(
-    tmp_path: Path, kind: str, examples: list[object]
-) -> None:
+def test_errors_of_every_kind_are_drawn(tmp_path: Path, kind: str, examples: list[object]) -> None:
     """Pictures, series and texts, however odd."""
     plot_errors(tmp_path / "e.png", examples, ["$true", "as\nb"], kind)
     assert size(tmp_path / "e.png")[1] > 100
