@@ -1,4 +1,4 @@
-"""All the trainings that one recipe asks for: of its members, and of folds for calibration."""
+"""All the trainings that one recipe asks for: those of its folds, then the one that is kept."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LAST = "last.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class Learnt:
-    """The network to export, the history of its (first) training, and the time of all of them."""
+    """The network to export, the history of its training, and the seconds of all trainings."""
 
     network: nn.Module
     history: History

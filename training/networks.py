@@ -63,6 +63,7 @@ def _recurrent(model: RnnModel, channels: int, classes: int) -> nn.Module:
             layers=model.layers,
             bidirectional=model.bidirectional,
             pooling=model.pooling,
+            skip=model.skip,
             dropout=model.dropout,
         )
     )

@@ -14,6 +14,8 @@ from service.tokens import TokenizerConfig
 from training.augment import ImageAugment, SeriesAugment
 from training.binding import Amount, Count, Range, RecipeError, Share, bind, override, to_toml
 from training.data.spec import DataSpec
+from training.models.attention import Score
+from training.models.rnn import Cell, Pooling
 from training.schedule import OptimConfig
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -40,11 +42,12 @@ class RnnModel:
     """A recurrent network over the true length of each series."""
 
     family: Literal["rnn"] = "rnn"
-    cell: Literal["tanh", "gated", "lstm", "gru"] = "gru"
+    cell: Cell = "gru"
     hidden: Count = 64
     layers: Count = 1
     bidirectional: bool = True
-    pooling: Literal["last", "mean", "max", "mean-max"] = "mean-max"
+    pooling: Pooling = "mean-max"
+    skip: bool = False
     dropout: Share = 0.2
 
 
@@ -53,7 +56,7 @@ class AttentionModel:
     """Self-attention over the tokens of a text."""
 
     family: Literal["attention"] = "attention"
-    score: Literal["concat", "additive", "dot"] = "dot"
+    score: Score = "dot"
     width: Count = 32
     heads: Count = 2
     score_width: Count = 8
@@ -88,7 +91,6 @@ class TrainConfig:
 
     epochs: Count = 10
     batch: Annotated[int, Range(2)] = 64
-    members: Annotated[int, Range(1, 32)] = 1
     validation: Annotated[float, Range(0, 0.9)] = 0.0
     patience: Annotated[int, Range(0)] = 0
     average: Annotated[float, Range(0, 0.9999999)] = 0.0

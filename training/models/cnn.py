@@ -92,12 +92,10 @@ class GapCnn(nn.Module):
         super().__init__()
         self.config = config
         channels, width = config.shape[0], config.width
-        self.stem = _convolution(channels, width)
+        self.stem = _convolution(channels, width, pool=True)
         self.stages = nn.Sequential(
-            nn.MaxPool2d(2),
             _convolution(width, 2 * width),
-            _convolution(2 * width, 2 * width),
-            nn.MaxPool2d(2),
+            _convolution(2 * width, 2 * width, pool=True),
             _convolution(2 * width, 4 * width),
             _convolution(4 * width, 4 * width),
         )
@@ -139,10 +137,11 @@ class CamExplanation(nn.Module):
         return (self.network.cam(image),)
 
 
-def _convolution(channels: int, filters: int) -> nn.Sequential:
-    # The norm's own shift makes a bias superfluous.
-    convolution = nn.Conv2d(channels, filters, 3, padding=1, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(filters), nn.ReLU())
+def _convolution(channels: int, filters: int, *, pool: bool = False) -> nn.Sequential:
+    # The norm's own shift makes a bias superfluous. Pooled first, a quarter is left to normalise.
+    layers: list[nn.Module] = [nn.Conv2d(channels, filters, 3, padding=1, bias=False)]
+    layers += [nn.MaxPool2d(2)] if pool else []
+    return nn.Sequential(*layers, nn.BatchNorm2d(filters), nn.ReLU())
 
 
 def _article_side(size: int) -> int:

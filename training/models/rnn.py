@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,11 @@ from torch import Tensor, nn
 from training.models.cells import BuiltInLayer, ScanLayer, real_steps
 
 Cell = Literal["tanh", "gated", "lstm", "gru"]
-Pooling = Literal["last", "mean", "max", "mean-max"]
+Pooling = Literal["last", "mean", "max", "mean-max", "mean-std-max"]
+
+_SMALL_VARIANCE = 1e-4
+# Below any state and any scaled value, yet finite.
+_LOWEST = -1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +23,10 @@ class RnnConfig:
     """The series' channels, the classes, and the network's size.
 
     ``hidden`` is the state's width in each direction.  ``pooling`` makes one vector of all states:
-    the last true one of each direction, the mean or the largest over true steps, or both of these.
-    ``dropout`` is the share hidden while training between layers and before the head.
+    the last true one of each direction, or figures over the true steps, joined where there are
+    several.  ``skip`` pools the series' own channels beside the states, which the head then sees
+    without a detour.  ``dropout`` is the share hidden while training between layers and before the
+    head.
     """
 
     channels: int
@@ -30,6 +36,7 @@ class RnnConfig:
     layers: int = 1
     bidirectional: bool = True
     pooling: Pooling = "mean-max"
+    skip: bool = False
     dropout: float = 0.2
 
     def __post_init__(self) -> None:
@@ -41,8 +48,11 @@ class RnnConfig:
             raise ValueError(f"dropout {self.dropout}: must be at least 0 and below 1")
         if self.cell not in ("tanh", "gated", "lstm", "gru"):
             raise ValueError(f"cell '{self.cell}': must be tanh, gated, lstm or gru")
-        if self.pooling not in ("last", "mean", "max", "mean-max"):
-            raise ValueError(f"pooling '{self.pooling}': must be last, mean, max or mean-max")
+        if self.pooling not in get_args(Pooling):
+            allowed = ", ".join(get_args(Pooling))
+            raise ValueError(f"pooling '{self.pooling}': must be one of {allowed}")
+        if self.skip and self.pooling == "last":
+            raise ValueError("skip needs a pooling over all steps, not 'last'")
 
 
 class RnnClassifier(nn.Module):
@@ -60,8 +70,8 @@ class RnnClassifier(nn.Module):
         sizes = [config.channels] + [states] * (config.layers - 1)
         self.layers = nn.ModuleList(_layer(config, size) for size in sizes)
         self.dropout = nn.Dropout(config.dropout)
-        pooled = states * (2 if config.pooling == "mean-max" else 1)
-        self.head = nn.Linear(pooled, config.classes)
+        width = states + (config.channels if config.skip else 0)
+        self.head = nn.Linear(width * len(config.pooling.split("-")), config.classes)
 
     def forward(self, values: Tensor, lengths: Tensor) -> tuple[Tensor]:
         """Return logits [batch, classes].
@@ -73,20 +83,25 @@ class RnnClassifier(nn.Module):
         states = values
         for number, layer in enumerate(self.layers):
             states = layer(self.dropout(states) if number else states, lengths)
+        if self.config.pooling == "last":
+            return (self.head(self.dropout(self._last(states, lengths))),)
+        if self.config.skip:
+            states = torch.cat((states, values), 2)
         return (self.head(self.dropout(self._pool(states, lengths))),)
 
     def _pool(self, states: Tensor, lengths: Tensor) -> Tensor:
-        """Return one vector [batch, width] of states [batch, time, width]."""
-        if self.config.pooling == "last":
-            return self._last(states, lengths)
-        real = real_steps(states, lengths).unsqueeze(2)
-        pooled = []
-        if self.config.pooling != "max":
-            total = states.masked_fill(~real, 0.0).sum(1)
-            pooled.append(total / lengths.unsqueeze(1).to(states.dtype))
-        if self.config.pooling != "mean":
-            # All states lie between -1 and 1.
-            pooled.append(states.masked_fill(~real, -2.0).amax(1))
+        """Return one vector [batch, figures * width] of states [batch, time, width]."""
+        padding = ~real_steps(states, lengths).unsqueeze(2)
+        steps = lengths.unsqueeze(1).to(states.dtype)
+        mean = states.masked_fill(padding, 0.0).sum(1) / steps
+        figures = self.config.pooling.split("-")
+        pooled = [mean] if "mean" in figures else []
+        if "std" in figures:
+            apart = (states - mean.unsqueeze(1)).masked_fill(padding, 0.0)
+            # The root's slope at 0 is infinite, and a series of one step has no spread.
+            pooled.append((apart.square().sum(1) / steps + _SMALL_VARIANCE).sqrt())
+        if "max" in figures:
+            pooled.append(states.masked_fill(padding, _LOWEST).amax(1))
         return torch.cat(pooled, 1)
 
     def _last(self, states: Tensor, lengths: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from training.models.cells import GatedCell, TanhCell
 from training.models.rnn import Cell, Pooling, RnnClassifier, RnnConfig
 
 CELLS: tuple[Cell, ...] = ("tanh", "gated", "lstm", "gru")
-POOLINGS: tuple[Pooling, ...] = ("last", "mean", "max", "mean-max")
+POOLINGS: tuple[Pooling, ...] = ("last", "mean", "max", "mean-max", "mean-std-max")
 CHANNELS = 4
 LONGEST = 29
 
@@ -45,7 +45,8 @@ def test_a_padded_row_equals_the_row_alone(
     cell: Cell, pooling: Pooling, *, bidirectional: bool
 ) -> None:
     """Padding, whatever it holds, changes no logit, through two layers."""
-    model = network(cell, pooling=pooling, bidirectional=bidirectional, layers=2)
+    skip = pooling != "last"
+    model = network(cell, pooling=pooling, bidirectional=bidirectional, layers=2, skip=skip)
     values, lengths = series(6, 9)
     with torch.inference_mode():
         (logits,) = model(values, lengths)
@@ -100,7 +101,7 @@ def test_the_gated_cell_is_the_formula_on_joined_vectors() -> None:
 
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_pooling_is_what_its_name_says(pooling: Pooling) -> None:
-    """The head sees the last state, the mean, the largest, or mean and largest of true steps."""
+    """The head sees the last state, or the mean, spread and largest of true steps, as named."""
     model = network("gru", pooling=pooling, bidirectional=False)
     values, lengths = series(1, 7)
     with torch.inference_mode():
@@ -110,8 +111,30 @@ def test_pooling_is_what_its_name_says(pooling: Pooling) -> None:
             "mean": states.mean(0),
             "max": states.amax(0),
             "mean-max": torch.cat((states.mean(0), states.amax(0))),
+            "mean-std-max": torch.cat((states.mean(0), spread(states), states.amax(0))),
         }[pooling]
         torch.testing.assert_close(model(values, lengths)[0][0], model.head(pooled))
+
+
+def spread(states: Tensor) -> Tensor:
+    """Return the standard deviation over the steps, kept off zero."""
+    return (states.var(0, unbiased=False) + 1e-4).sqrt()
+
+
+def test_skip_pools_the_series_beside_the_states() -> None:
+    """The head sees the same figures of the series' own channels."""
+    model = network("gru", pooling="mean", skip=True, bidirectional=False)
+    values, lengths = series(1, 7)
+    with torch.inference_mode():
+        both = torch.cat((model.layers[0](values, lengths)[0].mean(0), values[0].mean(0)))
+        torch.testing.assert_close(model(values, lengths)[0][0], model.head(both))
+
+
+def test_a_series_of_one_step_has_a_gradient() -> None:
+    """A spread of zero does not make the gradient infinite."""
+    model = network("gru", pooling="mean-std-max", skip=True).train()
+    model(*series(2, 1))[0].square().sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -128,6 +151,7 @@ def test_training_reaches_every_weight(cell: Cell) -> None:
     [
         ({"cell": "lstn"}, "cell 'lstn': must be tanh, gated, lstm or gru"),
         ({"pooling": "sum"}, "pooling 'sum'"),
+        ({"pooling": "last", "skip": True}, "skip needs a pooling over all steps"),
         ({"hidden": 0}, "hidden 0"),
         ({"layers": 0}, "layers 0"),
         ({"dropout": -0.1}, r"dropout -0\.1"),
@@ -175,14 +199,14 @@ def exported(model: nn.Module) -> ort.InferenceSession:
         ("tanh", "last", True),
         ("gated", "mean-max", False),
         ("lstm", "last", True),
-        ("gru", "mean-max", True),
+        ("gru", "mean-std-max", True),
     ],
 )
 def test_the_onnx_graph_equals_the_network(
     cell: Cell, pooling: Pooling, *, bidirectional: bool
 ) -> None:
     """ONNX Runtime agrees at every batch size and length, and its rows are independent too."""
-    model = network(cell, pooling=pooling, bidirectional=bidirectional)
+    model = network(cell, pooling=pooling, bidirectional=bidirectional, skip=pooling != "last")
     session = exported(model)
     assert session.get_inputs()[0].shape == ["batch", "time", CHANNELS]
     assert session.get_outputs()[0].shape == ["batch", 5]
