@@ -140,6 +140,13 @@ def test_a_bound_is_compared_in_the_tensors_own_precision() -> None:
     check({"x": np.asarray([0.1], np.float32)}, [spec])
 
 
+@pytest.mark.parametrize("wire", ["FP16", "FP32", "UINT8", "INT64"])
+def test_a_bound_beyond_the_type_never_refuses(wire: str) -> None:
+    """What the type cannot even hold is compared without a warning."""
+    value = np.zeros(1, DATATYPES[wire].numpy)
+    check({"x": value}, [TensorSpec("x", wire, (1,), minimum=-1e300, maximum=1e300)])
+
+
 def test_bounds_of_nothing_and_of_texts() -> None:
     """An empty tensor has no element out of bounds, and texts have no order."""
     check({"x": np.zeros(0, np.int64)}, [BOUNDED])
