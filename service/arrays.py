@@ -29,7 +29,8 @@ def load_json(raw: bytes, what: str = "body") -> object:
 def _load_with_constants(raw: bytes, what: str) -> object:
     """Parse JSON with the tokens NaN, Infinity and -Infinity, which Triton's client writes."""
     try:
-        value: object = json.loads(raw, parse_float=_finite)
+        # Given bytes, Python's parser also takes UTF-16, and half surrogate pairs as bytes.
+        value: object = json.loads(raw.decode(), parse_float=_finite, parse_int=_whole)
         if b"\\u" in raw:
             # Half a surrogate pair could not be written in any answer; orjson refuses it, too.
             json.dumps(value, ensure_ascii=False).encode()
@@ -41,8 +42,15 @@ def _load_with_constants(raw: bytes, what: str) -> object:
 def _finite(token: str) -> float:
     number = float(token)
     if not math.isfinite(number):
-        raise ValueError(f"number {token} is too large")
+        raise ValueError(f"number {token:.40} is too large")
     return number
+
+
+def _whole(token: str) -> int | float:
+    # What is longer than 64 bits is a float, as orjson reads it.
+    if len(token) <= 20 and -(2**63) <= (number := int(token)) < 2**64:
+        return number
+    return _finite(token)
 
 
 def array_from_json(value: object, dtype: np.dtype[Any], what: str) -> Tensor:

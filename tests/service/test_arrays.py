@@ -8,15 +8,16 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from service.arrays import array_from_json, kind_of
+from service.arrays import array_from_json, kind_of, load_json
 from service.errors import InvalidRequest
 from service.tensors import DATATYPES, Tensor
-from tests.support.strategies import numbers
+from tests.support.strategies import JSON, damaged, numbers
 
 T = TypeVar("T")
 INTEGERS = [datatype.numpy for datatype in DATATYPES.values() if datatype.is_integer]
@@ -116,6 +117,63 @@ def test_null_is_nan_and_what_is_too_large_is_infinite() -> None:
 def test_a_whole_number_beyond_every_float() -> None:
     """A number of 400 digits is refused, since FP64 has no value near it."""
     assert refusal([10**400], np.float64) == "x: a whole number is too large for float64"
+
+
+@given(st.binary() | damaged(DOCUMENT))
+def test_any_bytes_are_json_or_refused(raw: bytes) -> None:
+    """What is read can be written again, so that any part of it may stand in an answer."""
+    found = outcome(lambda: load_json(raw, "file"))
+    if isinstance(found, InvalidRequest):
+        assert str(found).startswith("file: malformed JSON: ")
+    else:
+        assert orjson.dumps(found)
+
+
+@given(JSON)
+def test_constants_do_not_change_how_the_rest_is_read(value: object) -> None:
+    """Beside a NaN every number, text and object is read as it would be without one."""
+    plain = orjson.loads(orjson.dumps(json.loads(json.dumps(value), parse_int=float)))
+    raw = orjson.dumps(plain)
+    found = load_json(b"[" + raw + b", NaN]")
+    assert isinstance(found, list)
+    assert repr(found[0]) == repr(orjson.loads(raw))
+
+
+@pytest.mark.parametrize("number", ["-0", "9223372036854775808", "18446744073709551616", "1e400"])
+@pytest.mark.parametrize("beside", ["0", "NaN"])
+def test_numbers_are_read_alike_beside_constants(number: str, beside: str) -> None:
+    """Numbers of more than 64 bits are floats, and those beyond FP64 refused, in every document."""
+    raw = f"[{number}, {beside}]".encode()
+    if number == "1e400":
+        with pytest.raises(InvalidRequest, match=r"infinity|1e400 is too large"):
+            load_json(raw)
+    else:
+        value = load_json(raw)
+        assert isinstance(value, list)
+        assert repr(value[0]) == repr(orjson.loads(number))
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        (b"", "file: malformed JSON: "),
+        (b"[1,]", "column"),
+        (b"[NaN,]", "column"),
+        (b'["\\ud800"]', "file: malformed JSON: "),
+        (b'["\\ud800", NaN]', "surrogates"),
+        (b'["\xed\xa0\x80", NaN]', "decode"),
+        ("[NaN]".encode("utf-16"), "file: malformed JSON: "),
+        (b"\xef\xbb\xbf[NaN]", "BOM"),
+        (b"[" * 5000 + b"NaN", "file: malformed JSON: "),
+        (b"[NaN, " + b"1" * 5000 + b"]", "1111 is too large"),
+    ],
+)
+def test_malformed_json(raw: bytes, words: str) -> None:
+    """The reason is told, whichever parser found it, and a text in which half a pair hides."""
+    with pytest.raises(InvalidRequest) as caught:
+        load_json(raw, "file")
+    assert words in str(caught.value)
+    assert len(str(caught.value)) < 200
 
 
 @pytest.mark.parametrize(
