@@ -14,6 +14,8 @@ from service.errors import InvalidRequest
 from service.tensors import Tensor
 
 MAX_DEPTH = 32
+# From here on FP64 skips whole numbers, so that it is not known which one was meant.
+_GAPS = 2**53
 
 
 def load_json(raw: bytes, what: str = "body") -> object:
@@ -128,20 +130,34 @@ def _integers(value: object, dtype: np.dtype[Any], what: str, *, exact: bool) ->
         except OverflowError:
             found = np.array(value, object)
     else:
-        found = np.array(value)
+        found = _from_floats(value, dtype, what)
     if found.size == 0:
         return found.astype(dtype)
-    if found.dtype.kind == "f":
-        bad = (found != np.trunc(found)) | (np.abs(found) >= 2.0**53)
-        if bad.any():
-            seen = found.reshape(-1)[np.flatnonzero(bad)[0]]
-            raise InvalidRequest(f"{what}: {seen} is not an exact whole number for {dtype}")
     limits = np.iinfo(dtype)
     low, high = found.min(), found.max()
     if low < limits.min or high > limits.max:
         seen = low if low < limits.min else high
         raise InvalidRequest(f"{what}: {seen} is outside {limits.min}..{limits.max} of {dtype}")
     return found.astype(dtype)
+
+
+def _from_floats(value: object, dtype: np.dtype[Any], what: str) -> Tensor:
+    """Return nested floats and integers as integers of the same value."""
+    floats = np.array(value, np.float64)
+    if ((np.abs(floats) < _GAPS) & (floats == np.trunc(floats))).all():
+        return floats.astype(np.int64)
+    return np.array(_without_points(value, dtype, what), object)
+
+
+def _without_points(value: object, dtype: np.dtype[Any], what: str) -> object:
+    """Return nested numbers with every float as the integer that it stands for."""
+    if isinstance(value, list):
+        return [_without_points(element, dtype, what) for element in value]
+    if not isinstance(value, float):
+        return value
+    if not value.is_integer() or abs(value) >= _GAPS:
+        raise InvalidRequest(f"{what}: {value} is not an exact whole number for {dtype}")
+    return int(value)
 
 
 def _bad_element(value: object, allowed: set[type], dtype: np.dtype[Any], what: str) -> str:

@@ -47,6 +47,24 @@ def outcome(call: Callable[[], T]) -> T | InvalidRequest:
         return error
 
 
+def shape_of(value: object) -> tuple[int, ...]:
+    """Return the shape of arrays that are not ragged."""
+    if not isinstance(value, list):
+        return ()
+    return (len(value), *(shape_of(value[0]) if value else ()))
+
+
+@given(JSON, DTYPES)
+def test_any_value_is_an_array_or_refused_with_a_name(value: object, dtype: np.dtype[Any]) -> None:
+    """Whatever a caller nests, it keeps its shape as the type asked for, or the error names it."""
+    found = outcome(lambda: array_from_json(value, dtype, "input 'x'"))
+    if isinstance(found, InvalidRequest):
+        assert str(found).startswith("input 'x'")
+    else:
+        assert found.dtype == dtype
+        assert found.shape == shape_of(value)
+
+
 @given(numbers().flatmap(lambda dtype: arrays.arrays(dtype, arrays.array_shapes(min_side=0))))
 def test_an_array_survives_as_nested_lists(array: Tensor) -> None:
     """Each type of number holds what it held before, bit for bit but for the kinds of NaN."""
@@ -71,6 +89,14 @@ def test_a_whole_number_is_kept_or_refused(dtype: np.dtype[Any], values: list[in
         assert any(f"{value} is outside {limits.min}..{limits.max}" in text for value in outside)
     else:
         assert taken(values, dtype).tolist() == values
+
+
+@given(st.lists(st.integers(-(2**63), 2**63 - 1)), st.data())
+def test_whole_numbers_may_be_written_as_floats(values: list[int], data: st.DataObject) -> None:
+    """A point and a zero change nothing, below the numbers that floats begin to skip."""
+    forms = [[value, float(value)] if abs(value) < 2**53 else [value] for value in values]
+    written = [data.draw(st.sampled_from(form)) for form in forms]
+    assert taken(written, np.int64).tolist() == values
 
 
 @pytest.mark.parametrize(
