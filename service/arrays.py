@@ -116,7 +116,7 @@ def _leaf_types(value: object) -> Iterator[type]:
 def _check_depth(value: object, what: str) -> None:
     # Iterative, because the input may be nested deeper than the interpreter's stack.
     level: list[object] = [value]
-    for _ in range(MAX_DEPTH + 1):
+    for _ in range(MAX_DEPTH):
         level = [e for v in level if isinstance(v, list) for e in v if isinstance(e, list)]
         if not level:
             return

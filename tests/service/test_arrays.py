@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from service.arrays import array_from_json, kind_of, load_json
+from service.arrays import MAX_DEPTH, array_from_json, kind_of, load_json
 from service.errors import InvalidRequest
 from service.tensors import DATATYPES, Tensor
 from tests.support.strategies import JSON, damaged, numbers
@@ -45,6 +45,14 @@ def outcome(call: Callable[[], T]) -> T | InvalidRequest:
         return call()
     except InvalidRequest as error:
         return error
+
+
+def nested(levels: int) -> object:
+    """Return a number inside so many arrays."""
+    value: object = 1
+    for _ in range(levels):
+        value = [value]
+    return value
 
 
 def shape_of(value: object) -> tuple[int, ...]:
@@ -143,6 +151,13 @@ def test_null_is_nan_and_what_is_too_large_is_infinite() -> None:
 def test_a_whole_number_beyond_every_float() -> None:
     """A number of 400 digits is refused, since FP64 has no value near it."""
     assert refusal([10**400], np.float64) == "x: a whole number is too large for float64"
+
+
+def test_nesting_is_bounded() -> None:
+    """An array may be nested as deep as allowed and no deeper, without a look at what it holds."""
+    assert taken(nested(MAX_DEPTH), np.float32).ndim == MAX_DEPTH
+    assert refusal(nested(MAX_DEPTH + 1), np.float32) == "x: nested deeper than 32 levels"
+    assert "nested deeper" in refusal(nested(5000), np.float32)
 
 
 @given(st.binary() | damaged(DOCUMENT))
