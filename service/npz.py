@@ -17,7 +17,7 @@ from service.tensors import Tensor
 # The header as NumPy writes it; anything else, objects above all, is refused without a look.
 _HEADER = re.compile(
     rb"\{'descr': '([<>|=]?[biufU]\d{1,9})', 'fortran_order': (True|False), "
-    rb"'shape': \(((?:\d{1,18},? ?)*)\),? ?\}[ ]*\n"
+    rb"'shape': \(((?:\d{1,18}(?:, \d{1,18})*,?)?)\),? ?\}[ ]*\n"
 )
 _STARTS = {b"\x93NUMPY\x01\x00": 10, b"\x93NUMPY\x02\x00": 12}
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)

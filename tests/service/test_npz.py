@@ -92,6 +92,13 @@ def test_every_plain_array_survives(array: Tensor, order: Any, byte_order: Any) 
     assert_same(read_npz(saved({"x": foreign}), max_bytes=PLENTY), {"x": array})
 
 
+@given(st.text(max_size=60), st.binary(max_size=64))
+def test_any_header_is_understood_or_refused(header: str, data: bytes) -> None:
+    """What stands before the values is text from strangers."""
+    raw = zipped({"x.npy": npy(HEADER.format("<f4", header), data)})
+    assert isinstance(outcome(raw), (dict, InvalidRequest))
+
+
 def test_no_more_is_unpacked_than_allowed() -> None:
     """What the members say of their size is added up before one is opened."""
     raw = saved({"a": np.zeros(500, np.uint8), "b": np.zeros(500, np.uint8)}, compressed=True)
@@ -159,3 +166,9 @@ def test_a_locked_member() -> None:
     raw = bytearray(saved({"x": np.zeros(1)}))
     raw[raw.index(b"PK\1\2") + 8] |= 1
     assert "encrypted" in refusal(bytes(raw))
+
+
+def test_a_header_that_takes_long_to_refuse() -> None:
+    """Thousands of digits in a shape are refused as fast as a few."""
+    content = npy(HEADER.format("<f4", f"({'1' * 20_000}x)"))
+    assert "an array of this kind is not read" in refusal(zipped({"x.npy": content}))
