@@ -47,12 +47,23 @@ def read_npz(raw: bytes, *, max_bytes: int) -> dict[str, Tensor]:
             declared = sum(member.file_size for member in members)
             if declared > max_bytes:
                 raise TooLarge(f"npz: unpacks to {declared} bytes, at most {max_bytes} are allowed")
-            return {m.filename.removesuffix(".npy"): _array(_content(archive, m)) for m in members}
+            if not members:
+                raise ValueError("there is no array in it")
+            arrays: dict[str, Tensor] = {}
+            for member in members:
+                name = member.filename.removesuffix(".npy")
+                if name in arrays:
+                    raise ValueError(f"'{name}' is there twice")
+                arrays[name] = _array(_content(archive, member))
+            return arrays
     except _DAMAGED as error:
         raise InvalidRequest(f"npz: cannot be read: {error}") from error
 
 
 def _content(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    # NumPy writes none; one that is too long would hide the members behind it.
+    if member.comment:
+        raise ValueError(f"'{member.filename}' has a comment")
     # Other methods are unpacked whole, whatever size the member says that it has.
     if member.compress_type not in _COMPRESSIONS:
         raise ValueError(f"'{member.filename}' is neither stored nor deflated")

@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as arrays
 from service.errors import InvalidRequest, ServiceError, TooLarge
 from service.npz import read_npz
 from service.tensors import Tensor
-from tests.support.strategies import numbers
+from tests.support.strategies import damaged, numbers
 
 PLENTY = 1 << 20
 HEADER = "{{'descr': '{}', 'fortran_order': False, 'shape': {}, }}"
@@ -90,6 +90,14 @@ def test_every_plain_array_survives(array: Tensor, order: Any, byte_order: Any) 
     """Both memory orders and both byte orders are understood, and become native."""
     foreign = array.astype(array.dtype.newbyteorder(byte_order), order=order)
     assert_same(read_npz(saved({"x": foreign}), max_bytes=PLENTY), {"x": array})
+
+
+@given(st.binary() | damaged(saved(ARRAYS)) | damaged(saved(ARRAYS, compressed=True)))
+def test_a_damaged_file_is_refused_or_still_the_same(raw: bytes) -> None:
+    """No byte can be changed so that other arrays are read, or another error is raised."""
+    found = outcome(raw)
+    if not isinstance(found, ServiceError):
+        assert_same(found, ARRAYS)
 
 
 @given(st.text(max_size=60), st.binary(max_size=64))
@@ -172,3 +180,22 @@ def test_a_header_that_takes_long_to_refuse() -> None:
     """Thousands of digits in a shape are refused as fast as a few."""
     content = npy(HEADER.format("<f4", f"({'1' * 20_000}x)"))
     assert "an array of this kind is not read" in refusal(zipped({"x.npy": content}))
+
+
+def test_a_comment_that_swallows_a_member() -> None:
+    """Lengthened by one byte, a member's comment could hide those that follow it."""
+    raw = bytearray(saved({"a": np.zeros(1), "b": np.zeros(1)}))
+    first = raw.index(b"PK\1\2")
+    raw[first + 32] = raw.index(b"PK\5\6") - raw.index(b"PK\1\2", first + 1)
+    assert "'a.npy' has a comment" in refusal(bytes(raw))
+
+
+def test_an_archive_of_nothing() -> None:
+    """A directory that says it is empty is damaged."""
+    assert "there is no array in it" in refusal(zipped({}))
+
+
+def test_one_name_twice() -> None:
+    """Which of two arrays was meant cannot be known."""
+    content = npy(HEADER.format("<i1", "()"), b"\1")
+    assert "'x' is there twice" in refusal(zipped({"x.npy": content, "x": content}))
