@@ -6,6 +6,7 @@ import io
 import math
 import re
 import struct
+import sys
 import zipfile
 import zlib
 
@@ -84,6 +85,15 @@ def _array(content: bytes) -> Tensor:
     shape = [int(size) for size in header[3].replace(b",", b" ").split()]
     if math.prod(shape) * dtype.itemsize != len(content) - end or not dtype.itemsize:
         raise ValueError(f"{len(content) - end} bytes for shape {shape} of {dtype}")
+    if dtype.kind == "U":
+        _check_characters(np.frombuffer(content, f"{dtype.byteorder}u4", offset=end))
     values = np.frombuffer(content, dtype, offset=end)
     shaped = values.reshape(shape, order="F" if header[2] == b"True" else "C")
     return shaped.astype(dtype.newbyteorder("="), order="C")
+
+
+def _check_characters(codes: Tensor) -> None:
+    """Refuse what numpy takes for text but Python cannot make a text of, or cannot write."""
+    bad = codes[(codes > sys.maxunicode) | ((codes >= 0xD800) & (codes <= 0xDFFF))]
+    if bad.size:
+        raise ValueError(f"0x{bad[0]:x} is no character")

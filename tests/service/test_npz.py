@@ -199,3 +199,12 @@ def test_one_name_twice() -> None:
     """Which of two arrays was meant cannot be known."""
     content = npy(HEADER.format("<i1", "()"), b"\1")
     assert "'x' is there twice" in refusal(zipped({"x.npy": content, "x": content}))
+
+
+@pytest.mark.parametrize("code", [0x110000, 0x7FFFFFFF, 0xD800, 0xDFFF])
+def test_texts_that_hold_no_characters(code: int) -> None:
+    """Numbers beyond Unicode, and halves of pairs, are refused in both byte orders."""
+    for order in ("little", "big"):
+        data = code.to_bytes(4, "little" if order == "little" else "big")
+        content = npy(HEADER.format("<U1" if order == "little" else ">U1", "()"), data)
+        assert f"0x{code:x} is no character" in refusal(zipped({"x.npy": content}))
