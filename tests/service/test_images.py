@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import struct
 import zlib
@@ -18,7 +19,7 @@ from service import images
 from service.errors import InvalidRequest, ServiceError, TooLarge
 from service.images import MAX_PIXELS, decode_picture, picture_from_numbers, resize
 from service.tensors import Tensor
-from tests.support.strategies import JSON
+from tests.support.strategies import JSON, damaged
 
 ORIENTATION = 0x0112
 PNG_START = b"\x89PNG\r\n\x1a\n"
@@ -86,6 +87,13 @@ def outcome(raw: bytes, channels: int) -> Tensor | ServiceError:
         return error
 
 
+def refusal(value: object, channels: int = 1) -> str:
+    """Return the text with which a JSON value is refused."""
+    with pytest.raises(InvalidRequest) as caught:
+        picture_from_numbers(value, channels)
+    return str(caught.value)
+
+
 @given(
     arrays.arrays(np.uint8, arrays.array_shapes(min_dims=3, max_dims=3).map(lambda s: (*s[:2], 3)))
 )
@@ -116,6 +124,11 @@ def test_jpeg_is_close_to_its_pixels(mode: str) -> None:
     assert np.abs(found.astype(int) - 200).max() <= 2
 
 
+def test_a_palette_with_transparency_is_no_cause_to_complain() -> None:
+    """A valid picture is read without a warning."""
+    assert decode_picture(RICH_PNG, 3).shape == (7, 5, 3)
+
+
 @pytest.mark.parametrize("orientation", range(10))
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 def test_a_picture_is_turned_as_its_exif_data_says(kind: str, orientation: int) -> None:
@@ -123,6 +136,31 @@ def test_a_picture_is_turned_as_its_exif_data_says(kind: str, orientation: int) 
     raw = saved(Image.fromarray(COLOURS), kind, exif=exif(orientation))
     upright = ImageOps.exif_transpose(Image.open(io.BytesIO(raw)))
     np.testing.assert_array_equal(decode_picture(raw, 3), np.asarray(upright), strict=True)
+
+
+def test_exif_data_that_cannot_be_written_again() -> None:
+    """Damage in a tag that nobody asked for does not stop a picture from being turned."""
+    good = saved(Image.fromarray(COLOURS), "JPEG", exif=exif(6))
+    # The text that describes the picture becomes, by its type, floating-point numbers.
+    entry = struct.pack(">HH", 0x010E, 2)
+    assert good.count(entry) == 1
+    damaged_tag = good.replace(entry, struct.pack(">HH", 0x010E, 11))
+    np.testing.assert_array_equal(decode_picture(damaged_tag, 3), decode_picture(good, 3))
+
+
+@given(
+    st.binary() | damaged(RICH_JPEG) | damaged(RICH_PNG) | damaged(RICH_PNG).map(with_checksums),
+    st.sampled_from([1, 3]),
+)
+def test_any_file_is_a_picture_or_refused(raw: bytes, channels: int) -> None:
+    """Whatever is damaged or cut off, there are pixels or an error that says picture."""
+    found = outcome(raw, channels)
+    if isinstance(found, ServiceError):
+        assert str(found).startswith("picture: ")
+    else:
+        assert found.dtype == np.uint8
+        assert found.ndim == 3
+        assert found.shape[2] == channels
 
 
 @pytest.mark.parametrize(
@@ -186,6 +224,12 @@ def test_numbers_are_pixels(height: int, width: int, channels: int, data: st.Dat
         np.testing.assert_array_equal(found, pixels, strict=True)
 
 
+def test_a_file_in_base64_is_the_file() -> None:
+    """The object form leads to the same pixels."""
+    found = picture_from_numbers({"b64": base64.b64encode(RICH_PNG).decode()}, 3)
+    np.testing.assert_array_equal(found, decode_picture(RICH_PNG, 3), strict=True)
+
+
 @given(JSON | st.builds(lambda text: {"b64": text}, st.text()))
 def test_any_value_is_a_picture_or_refused(value: object) -> None:
     """A caller's JSON never ends in another error."""
@@ -195,6 +239,39 @@ def test_any_value_is_a_picture_or_refused(value: object) -> None:
         return
     assert found.dtype == np.uint8
     assert found.shape[2] == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "channels", "text"),
+    [
+        ("iVBORw0KGgo=", 1, "picture: expected a whole number, got a string"),
+        (None, 1, "picture: expected a whole number, got null"),
+        ([[0, 256]], 1, "picture: 256 is outside 0..255 of uint8"),
+        ([[0, -1]], 1, "picture: -1 is outside 0..255 of uint8"),
+        ([[0, 0.5]], 1, "picture: 0.5 is not an exact whole number for uint8"),
+        ([0, 1], 1, "picture: expected [height, width], got shape [2]"),
+        ([[[0, 1]]], 1, "picture: expected [height, width], got shape [1, 1, 2]"),
+        ([[0, 1]], 3, "picture: expected [height, width, 3], got shape [1, 2]"),
+        ([[[0]]], 3, "picture: expected [height, width, 3], got shape [1, 1, 1]"),
+        ([], 1, "picture: expected [height, width], got shape [0]"),
+        ([[]], 1, "picture: expected [height, width], got shape [1, 0]"),
+        ([[1], [1, 2]], 1, "picture: ragged or mixed nesting of lists"),
+        ({}, 1, "picture: expected numbers or {'b64': text}, got keys []"),
+        (
+            {"b64": "", "a": 1},
+            1,
+            "picture: expected numbers or {'b64': text}, got keys ['a', 'b64']",
+        ),
+        ({"b64": 5}, 1, "picture: b64: expected a string, got the number 5"),
+        ({"b64": "é"}, 1, "picture: b64 is not base64: "),
+        ({"b64": "AAA"}, 1, "picture: b64 is not base64: "),
+        ({"b64": "AA AA"}, 1, "picture: b64 is not base64: "),
+        ({"b64": ""}, 1, "picture: neither PNG nor JPEG"),
+    ],
+)
+def test_values_that_are_no_pictures(value: object, channels: int, text: str) -> None:
+    """The text says what was expected and what was seen."""
+    assert refusal(value, channels).startswith(text)
 
 
 def test_too_many_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
