@@ -14,6 +14,8 @@ from service.errors import InvalidRequest
 from service.tensors import Tensor
 
 MAX_DEPTH = 32
+# From here on FP64 skips whole numbers, so that it is not known which one was meant.
+_GAPS = 2**53
 
 
 def load_json(raw: bytes, what: str = "body") -> object:
@@ -29,7 +31,8 @@ def load_json(raw: bytes, what: str = "body") -> object:
 def _load_with_constants(raw: bytes, what: str) -> object:
     """Parse JSON with the tokens NaN, Infinity and -Infinity, which Triton's client writes."""
     try:
-        value: object = json.loads(raw, parse_float=_finite)
+        # Given bytes, Python's parser also takes UTF-16, and half surrogate pairs as bytes.
+        value: object = json.loads(raw.decode(), parse_float=_finite, parse_int=_whole)
         if b"\\u" in raw:
             # Half a surrogate pair could not be written in any answer; orjson refuses it, too.
             json.dumps(value, ensure_ascii=False).encode()
@@ -41,8 +44,15 @@ def _load_with_constants(raw: bytes, what: str) -> object:
 def _finite(token: str) -> float:
     number = float(token)
     if not math.isfinite(number):
-        raise ValueError(f"number {token} is too large")
+        raise ValueError(f"number {token:.40} is too large")
     return number
+
+
+def _whole(token: str) -> int | float:
+    # What is longer than 64 bits is a float, as orjson reads it.
+    if len(token) <= 20 and -(2**63) <= (number := int(token)) < 2**64:
+        return number
+    return _finite(token)
 
 
 def array_from_json(value: object, dtype: np.dtype[Any], what: str) -> Tensor:
@@ -106,7 +116,7 @@ def _leaf_types(value: object) -> Iterator[type]:
 def _check_depth(value: object, what: str) -> None:
     # Iterative, because the input may be nested deeper than the interpreter's stack.
     level: list[object] = [value]
-    for _ in range(MAX_DEPTH + 1):
+    for _ in range(MAX_DEPTH):
         level = [e for v in level if isinstance(v, list) for e in v if isinstance(e, list)]
         if not level:
             return
@@ -120,20 +130,34 @@ def _integers(value: object, dtype: np.dtype[Any], what: str, *, exact: bool) ->
         except OverflowError:
             found = np.array(value, object)
     else:
-        found = np.array(value)
+        found = _from_floats(value, dtype, what)
     if found.size == 0:
         return found.astype(dtype)
-    if found.dtype.kind == "f":
-        bad = (found != np.trunc(found)) | (np.abs(found) >= 2.0**53)
-        if bad.any():
-            seen = found.reshape(-1)[np.flatnonzero(bad)[0]]
-            raise InvalidRequest(f"{what}: {seen} is not an exact whole number for {dtype}")
     limits = np.iinfo(dtype)
     low, high = found.min(), found.max()
     if low < limits.min or high > limits.max:
         seen = low if low < limits.min else high
         raise InvalidRequest(f"{what}: {seen} is outside {limits.min}..{limits.max} of {dtype}")
     return found.astype(dtype)
+
+
+def _from_floats(value: object, dtype: np.dtype[Any], what: str) -> Tensor:
+    """Return nested floats and integers as integers of the same value."""
+    floats = np.array(value, np.float64)
+    if ((np.abs(floats) < _GAPS) & (floats == np.trunc(floats))).all():
+        return floats.astype(np.int64)
+    return np.array(_without_points(value, dtype, what), object)
+
+
+def _without_points(value: object, dtype: np.dtype[Any], what: str) -> object:
+    """Return nested numbers with every float as the integer that it stands for."""
+    if isinstance(value, list):
+        return [_without_points(element, dtype, what) for element in value]
+    if not isinstance(value, float):
+        return value
+    if not value.is_integer() or abs(value) >= _GAPS:
+        raise InvalidRequest(f"{what}: {value} is not an exact whole number for {dtype}")
+    return int(value)
 
 
 def _bad_element(value: object, allowed: set[type], dtype: np.dtype[Any], what: str) -> str:

@@ -81,5 +81,6 @@ def own_rows(value: Tensor, rows: int) -> list[Tensor]:
     An output without a batch axis belongs to every row of its call.
     """
     if value.ndim and len(value) == rows:
-        return list(value)
+        # The dots keep a row of one element an array.
+        return [value[row, ...] for row in range(rows)]
     return [value] * rows

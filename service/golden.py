@@ -18,7 +18,7 @@ from service.tensors import Tensor
 MIN_VECTORS = 16
 MAX_BYTES = 1 << 30
 _EXPECTED = "expected."
-_SHAPES = ".shapes"
+_SHAPES = "shapes."
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,24 +38,36 @@ def dump(golden: Golden) -> bytes:
     """Return the vectors as ``golden.npz``: plain arrays only, so that it loads without pickle.
 
     Rows of one shape are stacked as ``expected.<output>``; rows of different shapes are written
-    flat, with their shapes beside them as ``expected.<output>.shapes``.
+    flat, with their shapes beside them as ``shapes.<output>``.  Raises BundleError for a text that
+    a plain array cannot hold.
     """
-    joined = np.frombuffer(b"".join(golden.raws), np.uint8)
     offsets = np.cumsum([0, *(len(raw) for raw in golden.raws)], dtype=np.int64)
     arrays: dict[str, Any] = {
-        "raw": joined,
+        "raw": np.frombuffer(b"".join(golden.raws), np.uint8),
         "offsets": offsets,
         "media_type": np.asarray(golden.media_type),
     }
     for name, rows in golden.expected.items():
         if len({row.shape for row in rows}) == 1:
-            arrays[f"{_EXPECTED}{name}"] = np.stack(rows)
+            joined = np.stack(rows)
         else:
-            arrays[f"{_EXPECTED}{name}"] = np.concatenate([row.reshape(-1) for row in rows])
-            arrays[f"{_EXPECTED}{name}{_SHAPES}"] = np.asarray([row.shape for row in rows])
+            joined = np.concatenate([row.reshape(-1) for row in rows])
+            arrays[f"{_SHAPES}{name}"] = np.asarray([row.shape for row in rows])
+        arrays[f"{_EXPECTED}{name}"] = _plain(joined, name)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
+
+
+def _plain(value: Tensor, name: str) -> Tensor:
+    """Return texts as the array of one width that needs no pickle."""
+    if not value.dtype.hasobject:
+        return value
+    texts = value.astype(np.str_)
+    # Zero bytes at the end are what numpy fills up with.
+    if not np.array_equal(texts.astype(object), value):
+        raise BundleError(f"output '{name}': a text that ends in a zero byte cannot be recorded")
+    return texts
 
 
 def load(content: bytes) -> Golden:
@@ -69,34 +81,38 @@ def load(content: bytes) -> Golden:
 
 
 def _golden(arrays: Mapping[str, Tensor]) -> Golden:
-    offsets = _integers(arrays["offsets"], "offsets", dimensions=1).tolist()
-    joined = arrays["raw"].tobytes()
+    offsets = _of_kind(arrays["offsets"], "iu", "offsets", dimensions=1).tolist()
+    joined = _of_kind(arrays["raw"], "u", "raw", dimensions=1).tobytes()
     if offsets[:1] != [0] or offsets[-1] != len(joined) or offsets != sorted(offsets):
         raise ValueError(f"offsets {offsets[:4]}... do not cut {len(joined)} bytes")
     raws = tuple(joined[a:b] for a, b in itertools.pairwise(offsets))
+    names = [name.removeprefix(_EXPECTED) for name in arrays if name.startswith(_EXPECTED)]
     expected = {
-        name.removeprefix(_EXPECTED): _rows(value, arrays.get(f"{name}{_SHAPES}"))
-        for name, value in arrays.items()
-        if name.startswith(_EXPECTED) and not name.endswith(_SHAPES)
+        name: _rows(arrays[f"{_EXPECTED}{name}"], arrays.get(f"{_SHAPES}{name}")) for name in names
     }
     for name, rows in expected.items():
         if len(rows) != len(raws):
             raise ValueError(f"output '{name}' has {len(rows)} answers for {len(raws)} inputs")
-    return Golden(raws, str(arrays["media_type"]), expected)
+    media_type = _of_kind(arrays["media_type"], "U", "media_type", dimensions=0)
+    return Golden(raws, str(media_type), expected)
 
 
-def _integers(value: Tensor, name: str, *, dimensions: int) -> Tensor:
-    if value.dtype.kind not in "iu" or value.ndim != dimensions:
-        raise ValueError(f"{name}: whole numbers expected, not {value.dtype} {list(value.shape)}")
+def _of_kind(value: Tensor, kinds: str, name: str, *, dimensions: int) -> Tensor:
+    if value.dtype.kind not in kinds or value.ndim != dimensions:
+        raise ValueError(f"{name} is {value.dtype} {list(value.shape)}")
     return value
 
 
 def _rows(value: Tensor, shapes: Tensor | None) -> tuple[Tensor, ...]:
+    if value.dtype.kind == "U":
+        value = value.astype(object)
     if value.ndim == 0:
         raise ValueError("an output's answers are one value without an axis")
     if shapes is None:
-        return tuple(value)
-    _integers(shapes, "shapes", dimensions=2)
+        # The dots keep a single text an array.
+        return tuple(value[row, ...] for row in range(len(value)))
+    if value.ndim != 1 or (_of_kind(shapes, "i", "shapes", dimensions=2) < 0).any():
+        raise ValueError(f"shapes {shapes.tolist()[:4]}... for answers {list(value.shape)}")
     sizes: Sequence[int] = [math.prod(shape) for shape in shapes.tolist()]
     if sum(sizes) != value.size:
         raise ValueError(f"shapes ask for {sum(sizes)} elements, there are {value.size}")

@@ -9,15 +9,25 @@ import warnings
 from collections.abc import Mapping
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
-from service.arrays import array_from_json
+from service.arrays import array_from_json, kind_of
 from service.errors import InvalidRequest, TooLarge
 from service.tensors import Tensor
 
 MAX_PIXELS = 25_000_000
 FORMATS = ("PNG", "JPEG")
 _MODES = {1: "L", 3: "RGB"}
+# What puts a picture upright, by its EXIF orientation.
+_TURNS: Mapping[object, Image.Transpose] = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def decode_picture(raw: bytes, channels: int) -> Tensor:
@@ -28,8 +38,8 @@ def decode_picture(raw: bytes, channels: int) -> Tensor:
     """
     try:
         with warnings.catch_warnings():
-            # The size is checked below, with a limit and a text of our own.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            # Damaged metadata is no concern of the picture; the size has a limit of our own below.
+            warnings.filterwarnings("ignore", module=r"PIL\.")
             picture = Image.open(io.BytesIO(raw), formats=FORMATS)
             _check_size(picture.width, picture.height)
             return _pixels(picture, channels)
@@ -51,9 +61,16 @@ def _check_size(width: int, height: int) -> None:
 def _pixels(picture: Image.Image, channels: int) -> Tensor:
     if picture.mode.startswith(("I", "F")):
         raise InvalidRequest(f"picture: more than 8 bits a channel (mode {picture.mode})")
-    upright = ImageOps.exif_transpose(picture)
-    array = np.asarray(upright.convert(_MODES[channels]))
+    array = np.asarray(_upright(picture).convert(_MODES[channels]))
     return array.reshape(*array.shape[:2], channels)
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    # A PNG file may hold its EXIF data behind the pixels.
+    picture.load()
+    # `ImageOps.exif_transpose` also writes the data anew, which fails where any of it is damaged.
+    turn = _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation))
+    return picture if turn is None else picture.transpose(turn)
 
 
 def picture_from_numbers(value: object, channels: int) -> Tensor:
@@ -70,10 +87,12 @@ def picture_from_numbers(value: object, channels: int) -> Tensor:
 
 
 def _base64(value: Mapping[object, object]) -> bytes:
-    text = value.get("b64")
-    if set(value) != {"b64"} or not isinstance(text, str):
+    if set(value) != {"b64"}:
         keys = sorted(str(key) for key in value)
         raise InvalidRequest(f"picture: expected numbers or {{'b64': text}}, got keys {keys}")
+    text = value["b64"]
+    if not isinstance(text, str):
+        raise InvalidRequest(f"picture: b64: expected a string, got {kind_of(text)}")
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:

@@ -159,6 +159,12 @@ def _check_values(value: Tensor, spec: TensorSpec) -> None:
         position = int(np.flatnonzero(~np.isfinite(value))[0])
         seen = value.reshape(-1)[position]
         raise InvalidRequest(f"input '{spec.name}': element {position} is {seen}, must be finite")
+    _check_bounds(value, spec)
+
+
+# A bound that a narrow type cannot hold is an infinity there, which no element is beyond.
+@np.errstate(over="ignore")
+def _check_bounds(value: Tensor, spec: TensorSpec) -> None:
     # fmin and fmax pass over NaN, which `finite` refuses or allows; min and max stop at it.
     if spec.minimum is not None and (low := np.fmin.reduce(value, axis=None)) < spec.minimum:
         raise InvalidRequest(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from types import EllipsisType
 
 import numpy as np
 
@@ -121,7 +122,9 @@ def _difference(
     for index, row, want in zip(indices, got, expected, strict=True):
         # A row alone is not padded, so there only the recorded shape itself is right.
         same_rank = row.ndim == want.ndim and len(indices) > 1
-        true_part = row[tuple(slice(size) for size in want.shape)] if same_rank else row
+        # The dots keep a single text an array.
+        own: tuple[slice | EllipsisType, ...] = (*map(slice, want.shape), ...)
+        true_part = row[own] if same_rank else row
         if true_part.shape != want.shape:
             raise VerificationFailed(
                 f"output '{output.name}', vector {index}: shape {list(true_part.shape)}, "

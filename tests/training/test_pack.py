@@ -9,10 +9,13 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from service.bundle import Bundle
 from service.golden import load
+from service.loader import LoadOptions
+from service.local import load as load_bundle
+from service.repository import scan
 from training.pack import pack_model
 from training.parity import ExportError
 
@@ -44,6 +47,25 @@ def save_softmax(
         size_threshold=0,
         convert_attribute=True,
     )
+    return file
+
+
+def save_labels(file: Path) -> Path:
+    """Write a model that answers with the text of the largest column."""
+    texts = np.asarray(["low", "middle", "high"], object)
+    table = numpy_helper.from_array(texts, "table")
+    graph = helper.make_graph(
+        [
+            helper.make_node("ArgMax", ["x"], ["place"], axis=1, keepdims=0),
+            helper.make_node("Gather", ["table", "place"], ["label"]),
+        ],
+        "labels",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3])],
+        [helper.make_tensor_value_info("label", TensorProto.STRING, ["n"])],
+        [table],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, str(file))
     return file
 
 
@@ -88,6 +110,24 @@ def test_rows_that_cannot_share_a_call_are_not_batchable(
 
     assert not bundle.manifest.batchable
     assert all(row.shape == (3,) for row in load(bundle.read("golden.npz")).expected["y"])
+
+
+def test_a_model_that_answers_with_texts_is_packed(tmp_path: Path) -> None:
+    """Texts are recorded like numbers, and the server finds them again."""
+    bundle = pack(tmp_path, save_labels(tmp_path / "model.onnx"))
+
+    assert bundle.manifest.batchable
+    recorded = {str(row) for row in load(bundle.read("golden.npz")).expected["label"]}
+    assert recorded == {"low", "middle", "high"}
+    loaded = load_bundle(scan(bundle.path)[0], LoadOptions())
+    loaded.engine.close()
+    assert loaded.info["verification"] == {
+        "status": "passed",
+        "vectors": 16,
+        "batch_sizes": [1, 2, 32],
+        "max_abs_difference": 0.0,
+        "provider": "cpu",
+    }
 
 
 def test_weights_beside_the_file_are_taken_in(tmp_path: Path) -> None:
