@@ -219,7 +219,7 @@ class Batcher:
     def _outcomes(self, batch: Sequence[Job]) -> list[dict[str, Tensor] | ServiceError]:
         """Return each job's outputs or its own error; a failing batch is run again by halves.
 
-        One guilty job among n costs at most 2 log2(n) + 1 runs and never its neighbours' answers.
+        One guilty job among n costs at most 2 ceil(log2(n)) + 1 runs, never a neighbour's answer.
         """
         try:
             return list(self._run_together(batch))
