@@ -143,7 +143,7 @@ class Batcher:
             inputs,
             tuple(wanted),
             rows,
-            _key(inputs, wanted),
+            self._key(inputs, wanted),
             deadline,
             now,
             loop.create_future(),
@@ -155,6 +155,13 @@ class Batcher:
             return await job.done
         finally:
             timer.cancel()
+
+    def _key(self, inputs: Tensors, wanted: Sequence[str]) -> Key:
+        """Return what jobs that may share a run have in common; no two jobs, if none may."""
+        if not self._policy.batchable:
+            return (object(),)
+        shapes = tuple((name, value.shape[1:]) for name, value in sorted(inputs.items()))
+        return (*shapes, *wanted)
 
     def _admit(self, rows: int) -> None:
         if self._closed:
@@ -178,7 +185,7 @@ class Batcher:
         while self._queue and len(self._running) < policy.concurrency:
             take = take_batch(
                 self._queue,
-                max_rows=policy.max_rows if policy.batchable else 0,
+                max_rows=policy.max_rows,
                 idle=policy.concurrency - len(self._running),
                 now=time.monotonic(),
             )
@@ -247,11 +254,6 @@ class Batcher:
         self._closed = True
         while self._running:
             await asyncio.wait(self._running)
-
-
-def _key(inputs: Tensors, wanted: Sequence[str]) -> Key:
-    shapes = tuple((name, value.shape[1:]) for name, value in sorted(inputs.items()))
-    return (*shapes, *wanted)
 
 
 def _expire(job: Job) -> None:

@@ -272,6 +272,16 @@ async def test_rows_that_depend_on_each_other_are_never_joined_or_cut() -> None:
     assert bench.model.runs == [3, 1, 1]
 
 
+async def test_jobs_without_rows_are_not_joined_either() -> None:
+    """Empty jobs always fit together, and yet each is a run where none may be joined."""
+    bench = Bench(BatchPolicy(batchable=False))
+    jobs = [bench.ask() for _ in range(4)]
+    await settle()
+    await bench.threads.step(4)
+    assert [answer(job) for job in jobs] == [[]] * 4
+    assert bench.batches == [(1, 0)] * 4
+
+
 @pytest.mark.parametrize("refusal", [InvalidRequest("no"), EngineFailure("broken")])
 async def test_one_poisoned_row_does_not_hurt_its_neighbours(refusal: ServiceError) -> None:
     """Only the guilty job gets the model's error; all others get their answers."""
