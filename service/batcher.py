@@ -170,14 +170,15 @@ class Batcher:
         self._queue = deque(job for job in self._queue if not job.done.done())
         queued = self._queued_rows()
         # An empty queue takes any job, whatever its size: the body limit bounds it.
-        if queued and queued + rows > self._policy.queue_rows:
+        if queued and queued + max(1, rows) > self._policy.queue_rows:
             raise Overloaded(
                 f"Exceeds maximum queue size: {queued} rows wait, "
                 f"at most {self._policy.queue_rows} may"
             )
 
     def _queued_rows(self) -> int:
-        return sum(job.rows for job in self._queue if not job.done.done())
+        # A job without rows takes a place, too: the queue must stay bounded.
+        return sum(max(1, job.rows) for job in self._queue if not job.done.done())
 
     def _dispatch(self) -> None:
         """Start runs while an engine thread is free and jobs wait."""

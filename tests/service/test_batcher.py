@@ -438,6 +438,20 @@ async def test_a_queue_up_to_its_limit() -> None:
     await asyncio.gather(blocker, *jobs)
 
 
+async def test_jobs_without_rows_fill_the_queue() -> None:
+    """Even what carries nothing takes a place, or nothing would bound the queue."""
+    bench = Bench(BatchPolicy(queue_rows=2))
+    blocker = bench.ask(0)
+    await settle()
+    jobs = [bench.ask(), bench.ask()]
+    await settle()
+    refused = bench.ask()
+    await settle()
+    assert isinstance(error(refused), Overloaded)
+    await bench.threads.step(2)
+    await asyncio.gather(blocker, *jobs)
+
+
 async def test_jobs_that_have_gone_make_room() -> None:
     """A cancelled job does not hold its place in the queue."""
     bench = Bench(BatchPolicy(queue_rows=1))
