@@ -22,6 +22,7 @@ from service.tensors import Tensor, Tensors, split, stack
 
 RunEngine = Callable[[Tensors, Sequence[str]], dict[str, Tensor]]
 Key = tuple[object, ...]
+Outcome = dict[str, Tensor] | ServiceError
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,15 +206,15 @@ class Batcher:
 
     async def _run_batch(self, batch: tuple[Job, ...]) -> None:
         loop = asyncio.get_running_loop()
-        started = time.monotonic()
+        asked = time.monotonic()
         try:
-            results = await loop.run_in_executor(self._executor, self._outcomes, batch)
+            results, started, ended = await loop.run_in_executor(self._executor, self._timed, batch)
         # Whatever happens, nobody may be left waiting: one surprise would stop the model for ever.
         except Exception as error:  # noqa: BLE001 - see above
             failure = EngineFailure("the model could not be run")
             failure.__cause__ = error
-            results = [failure] * len(batch)
-        seconds = time.monotonic() - started
+            results, started, ended = [failure] * len(batch), asked, time.monotonic()
+        seconds = ended - started
         rows = sum(job.rows for job in batch)
         for job, result in zip(batch, results, strict=True):
             if job.done.done():
@@ -224,7 +225,12 @@ class Batcher:
                 job.done.set_result(Ran(result, Timings(started - job.queued_at, seconds, rows)))
         self._on_batch(len(batch), rows, seconds)
 
-    def _outcomes(self, batch: Sequence[Job]) -> list[dict[str, Tensor] | ServiceError]:
+    def _timed(self, batch: Sequence[Job]) -> tuple[list[Outcome], float, float]:
+        """Return the outcomes, and when the thread began and ended: it may have been busy."""
+        started = time.monotonic()
+        return self._outcomes(batch), started, time.monotonic()
+
+    def _outcomes(self, batch: Sequence[Job]) -> list[Outcome]:
         """Return each job's outputs or its own error; a failing batch is run again by halves.
 
         One guilty job among n costs at most 2 ceil(log2(n)) + 1 runs, never a neighbour's answer.

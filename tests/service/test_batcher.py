@@ -229,6 +229,21 @@ async def test_as_many_runs_at_once_as_there_are_threads() -> None:
     assert [answer(job) for job in later] == [[6], [8], [10]]
 
 
+async def test_the_wait_for_a_thread_is_no_part_of_the_run() -> None:
+    """While the threads work for other models a job queues, and its timings say so."""
+    bench = Bench()
+    before = time.monotonic()
+    job = bench.ask(1)
+    await settle()
+    handed = time.monotonic()
+    while time.monotonic() - handed <= handed - before:
+        pass
+    waited = time.monotonic() - handed
+    await bench.threads.step()
+    assert job.result().timings.queue >= waited
+    assert job.result().timings.infer >= 0
+
+
 async def test_other_shapes_and_other_outputs_go_to_other_runs() -> None:
     """Rows of different widths cannot be stacked, and a run has one list of outputs."""
     bench = Bench()
