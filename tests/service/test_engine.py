@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
@@ -152,6 +153,22 @@ def test_a_type_that_has_no_form_on_the_wire(tmp_path: Path) -> None:
     """A sequence, a map or a brain float is refused when the model is opened."""
     path = write_identity(tmp_path / "m.onnx", TensorProto.BFLOAT16)
     assert "tensor(bfloat16)" in refused(path, BundleError)
+
+
+def test_names_that_cannot_be_written_in_an_answer(tmp_path: Path) -> None:
+    """A name that is not UTF-8, or none at all, is refused when the model is opened."""
+    path = write_model(
+        tmp_path / "m.onnx",
+        [helper.make_node("Relu", ["x?"], ["y"])],
+        inputs=[tensor("x?", TensorProto.FLOAT, "n")],
+        outputs=[tensor("y", TensorProto.FLOAT, "n")],
+    )
+    path.write_bytes(path.read_bytes().replace(b"x?", b"x\xff"))
+    assert "not UTF-8" in refused(path, BundleError)
+    model = onnx.load(str(write_doubler(path)))
+    model.graph.input.append(tensor("", TensorProto.FLOAT, "n"))
+    onnx.save(model, str(path))
+    assert refused(path, BundleError) == "an input of the graph has no name"
 
 
 def test_an_unknown_provider(tmp_path: Path) -> None:
