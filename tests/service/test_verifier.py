@@ -270,6 +270,17 @@ def test_another_label_within_the_tolerance() -> None:
     assert proved(promise=classifier())
 
 
+def test_more_scores_than_labels() -> None:
+    """A graph may declare two scores and answer three, and its vectors may say so, too."""
+    wide = tuple(np.asarray([0, 0, 1], np.float32) for _ in ROWS)
+    text = reason(
+        lambda inputs: {"y": np.stack(wide[: len(inputs["x"])])},
+        promise=classifier(),
+        golden=replace(GOLDEN, expected={"y": wide}),
+    )
+    assert text == "vector 0: scores of shape [3] for 2 labels"
+
+
 @pytest.mark.parametrize(
     ("promised", "text"),
     [
