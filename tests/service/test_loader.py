@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import orjson
 import pytest
 from onnx import TensorProto, helper
@@ -120,13 +121,17 @@ def test_what_the_scan_has_refused(tmp_path: Path) -> None:
         load_model(one, LoadOptions(), ignore)
 
 
-def test_a_graph_that_takes_nothing(tmp_path: Path) -> None:
+def test_a_graph_that_takes_or_gives_nothing(tmp_path: Path) -> None:
     """There is nothing to ask it."""
     constant = helper.make_tensor("c", TensorProto.FLOAT, [1], [1.0])
     node = helper.make_node("Constant", [], ["y"], value=constant)
     outputs = [models.value("y", TensorProto.FLOAT, 1)]
     path = models.write_model(tmp_path / "m.onnx", [node], inputs=[], outputs=outputs)
     assert reason(path, BundleError) == "the graph has no inputs"
+    mute = onnx.load(str(models.write_doubler(path)))
+    del mute.graph.output[:]
+    onnx.save(mute, str(path))
+    assert reason(path, BundleError) == "the graph has no outputs"
 
 
 def test_a_provider_that_cannot_be_had(tmp_path: Path) -> None:
