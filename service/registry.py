@@ -14,6 +14,7 @@ from enum import StrEnum
 from service.batcher import Batcher, BatchPolicy
 from service.errors import ModelNotFound, ModelNotReady, ServiceError
 from service.loader import Loaded, LoadOptions, load_model
+from service.logs import printable
 from service.observer import BatchReport, Observer
 from service.repository import Found
 from service.tensors import TensorSpec
@@ -208,9 +209,10 @@ class Registry:
         )
 
     def _fail(self, entry: _Entry, reason: str) -> None:
-        entry.reason = reason
+        # Paths and names in a file may hold what no answer can carry.
+        entry.reason = printable(reason)
         self._move(entry, State.FAILED)
-        _log.error("model %s version %d: %s", entry.found.name, entry.found.version, reason)
+        _log.error("model %s version %d: %s", entry.found.name, entry.found.version, entry.reason)
 
     def _move(self, entry: _Entry, state: State) -> None:
         if state not in LEGAL_MOVES[entry.state]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from service.bundle import is_bundle, is_version
 from service.contract import MODEL_FILE
 from service.errors import ConfigurationError
+from service.logs import printable
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _RESERVED = frozenset({"stats"})
@@ -95,7 +96,8 @@ def _folder(path: Path) -> Found:
 def _found(name: str, version: int, path: Path) -> Found:
     if _NAME.fullmatch(name) is None or name in _RESERVED:
         problem = f"{path}: '{name}' cannot be a model's name; use letters, digits, '.', '_', '-'"
-        return Found(name, version, path, problem)
+        # A name that is not UTF-8 could not be written in the index, the metrics or a reason.
+        return Found(printable(name), version, path, printable(problem))
     return Found(name, version, path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,15 @@ def test_names_that_no_path_of_ours_could_carry(tmp_path: Path, name: str) -> No
     (found,) = scan(tmp_path)
     assert found.version == 1
     assert "cannot be a model's name" in found.problem
+
+
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    """A name that is not UTF-8 is listed in a form that every answer can carry."""
+    touch(tmp_path / os.fsdecode(b"caf\xe9.onnx"))
+    (found,) = scan(tmp_path)
+    assert found.name == r"caf\udce9"
+    assert found.problem.isprintable()
+    assert found.path.exists()
 
 
 @pytest.mark.parametrize("name", ["a", "A-b_c.d", "0", "_", "x" * 128])
