@@ -80,11 +80,12 @@ def _versions(model: Path) -> Iterator[Found]:
 def _file(path: Path) -> Found:
     if path.suffix != ".onnx":
         raise ConfigurationError(f"{path}: not an .onnx file")
-    whole = path.resolve()
+    # Only the folder is resolved: a link may lead to a store where files have other names.
+    folder = path.parent.resolve()
     if path.name == MODEL_FILE:
-        folder = _folder(whole.parent)
-        return Found(folder.name, folder.version, whole, folder.problem)
-    return _found(path.stem, 1, whole)
+        found = _folder(folder)
+        return Found(found.name, found.version, folder / path.name, found.problem)
+    return _found(path.stem, 1, folder / path.name)
 
 
 def _folder(path: Path) -> Found:

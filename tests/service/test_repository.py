@@ -124,6 +124,18 @@ def test_a_folder_is_known_by_its_whole_path(
         assert names(path) == [("m", 4)]
 
 
+def test_a_link_to_a_file(tmp_path: Path) -> None:
+    """It is called after the place where it stands, as in a store of files named by their hash."""
+    touch(tmp_path / "blobs" / "a1b2")
+    for link in (tmp_path / "net" / "model.onnx", tmp_path / "other.onnx"):
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(tmp_path / "blobs" / "a1b2")
+        (found,) = scan(link)
+        assert found.model_file == link
+    assert names(tmp_path / "net" / "model.onnx") == [("net", 1)]
+    assert names(tmp_path) == [("net", 1), ("other", 1)]
+
+
 def test_what_is_no_model(tmp_path: Path) -> None:
     """A path that is not there, or a file of another kind, is named."""
     touch(tmp_path / "model.pt")
