@@ -192,10 +192,11 @@ def _verify(
     """Prove the models at PATH as a server would before it takes traffic; exit 1 if one fails."""
     settings = load_settings({})
 
-    from service import inspection, local, printing
+    from service import inspection, printing
     from service.app import load_options
+    from service.repository import scan
 
-    found = local.find_all(path)
+    found = scan(path)
     if not found:
         raise ConfigurationError(f"{path}: holds no model")
     proofs = [inspection.prove(one, load_options(settings)) for one in found]

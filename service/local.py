@@ -8,7 +8,6 @@ from pathlib import Path
 
 from service.answers import answers
 from service.arrays import load_json
-from service.bundle import is_version
 from service.calls import CHUNK, calls_for
 from service.errors import ConfigurationError, InvalidRequest, TooLarge
 from service.loader import Loaded, LoadOptions, load_model
@@ -40,22 +39,13 @@ def find(model: str, repository: Path) -> Found:
     path = Path(model)
     if not path.exists() and not repository.exists():
         raise ConfigurationError(f"{model}: no such file, and there is no repository {repository}")
-    found = find_all(path) if path.exists() else scan(repository)
+    found = scan(path if path.exists() else repository)
     matching = found if path.exists() else [one for one in found if one.name == model]
     if len(matching) == 1:
         return matching[0]
     names = ", ".join(one.name for one in found) or "no model"
     where = path if path.exists() else repository
     raise ConfigurationError(f"{model}: not one model; {where} holds {names}")
-
-
-def find_all(path: Path) -> list[Found]:
-    """Return the models at a path; a model's folder means its newest version."""
-    if path.is_dir():
-        versions = [int(entry.name) for entry in path.iterdir() if is_version(entry.name)]
-        if versions:
-            return scan(path / str(max(versions)))
-    return scan(path)
 
 
 def load(found: Found, options: LoadOptions) -> Loaded:

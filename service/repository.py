@@ -39,8 +39,9 @@ class Found:
 def scan(path: Path) -> list[Found]:
     """Return the newest version of every model at ``path``, sorted by name.
 
-    ``path`` is a repository (``<model>/<version>/model.onnx``), one bundle, or one ``.onnx`` file.
-    Hidden names are ignored.  Raises ConfigurationError if there is nothing of the kind.
+    ``path`` is a repository (``<model>/<version>/model.onnx``), the folder of one model, one
+    bundle, or one ``.onnx`` file.  Hidden names are ignored.  Raises ConfigurationError if there is
+    nothing of the kind.
     """
     if path.is_file():
         return [_file(path)]
@@ -49,7 +50,7 @@ def scan(path: Path) -> list[Found]:
     if _holds_model(path):
         return [_folder(path.resolve())]
     newest: dict[str, Found] = {}
-    for found in _repository(path):
+    for found in _versions(path.resolve()) if _is_model(path) else _repository(path):
         known = newest.get(found.name)
         if known is None or found.version > known.version:
             newest[found.name] = found
@@ -66,6 +67,17 @@ def _repository(root: Path) -> Iterator[Found]:
             yield _found(entry.name, 1, entry)
         elif entry.is_dir():
             yield from _versions(entry)
+
+
+def _is_model(path: Path) -> bool:
+    """Whether a folder holds the versions of one model, and nothing else that could be served."""
+    entries = [
+        entry
+        for entry in path.iterdir()
+        if not entry.name.startswith(".") and (entry.is_dir() or entry.suffix == ".onnx")
+    ]
+    versions_only = all(is_version(entry.name) and entry.is_dir() for entry in entries)
+    return versions_only and any(_holds_model(entry) for entry in entries)
 
 
 def _versions(model: Path) -> Iterator[Found]:

@@ -104,6 +104,25 @@ def test_one_bundle(tmp_path: Path) -> None:
     assert (plain.name, plain.version, plain.is_bundle) == ("plain", 1, False)
 
 
+def test_the_folder_of_one_model(tmp_path: Path) -> None:
+    """It holds versions and nothing else, so it is one model and not a repository of numbers."""
+    model = tmp_path / "m"
+    touch(model / "4" / "model.onnx", model / "10" / "model.onnx", model / "serving.toml")
+    touch(model / "99", model / ".11" / "model.onnx")
+    assert scan(model) == [Found("m", 10, model / "10")]
+    (model / "12").mkdir()
+    (found,) = scan(model)
+    assert (found.version, found.problem) == (12, f"{model / '12'}: no model.onnx")
+
+
+def test_a_repository_of_models_called_by_numbers(tmp_path: Path) -> None:
+    """A number is a model's name where versions or other models say so."""
+    touch(tmp_path / "7" / "3" / "model.onnx")
+    assert names(tmp_path) == [("7", 3)]
+    touch(tmp_path / "8" / "model.onnx", tmp_path / "net.onnx")
+    assert names(tmp_path) == [("7", 3), ("8", 1), ("net", 1)]
+
+
 def test_one_file(tmp_path: Path) -> None:
     """A file is called after itself, or, if it is a model.onnx, after its folder."""
     touch(tmp_path / "net.onnx", tmp_path / "m" / "4" / "model.onnx")
