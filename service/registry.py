@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -146,10 +147,8 @@ class Registry:
 
     def __repr__(self) -> str:
         """Show how many versions are in which state."""
-        counts: dict[str, int] = {}
-        for entry in self._entries.values():
-            counts[entry.state] = counts.get(entry.state, 0) + 1
-        return f"<Registry {counts}>"
+        counts = Counter(entry.state for entry in self._entries.values())
+        return f"<Registry {', '.join(f'{n} {state}' for state, n in counts.items())}>"
 
     async def open(self) -> None:
         """Start to load every version in the background and return at once."""
