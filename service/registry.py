@@ -133,13 +133,18 @@ class Registry:
         policy: BatchPolicy,
         readiness: Readiness,
         executor: Executor,
+        loads: Executor,
         observer: Observer,
     ) -> None:
-        """Keep what is wanted; nothing is loaded before `open`."""
+        """Keep what is wanted; nothing is loaded before `open`.
+
+        Models run on ``executor`` and load on ``loads``, so that no run waits for a load.
+        """
         self._options = options
         self._policy = policy
         self._readiness = readiness
         self._executor = executor
+        self._loads = loads
         self._observer = observer
         # Changed only by the methods below, on the event loop.
         self._entries = {(f.name, f.version): _Entry(f) for f in found}
@@ -171,7 +176,7 @@ class Registry:
         self._move(entry, State.LOADING)
         try:
             loaded = await loop.run_in_executor(
-                self._executor, load_model, entry.found, self._options, on_step
+                self._loads, load_model, entry.found, self._options, on_step
             )
         except ServiceError as error:
             self._fail(entry, str(error))

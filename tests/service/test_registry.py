@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.batcher import BatchPolicy
+from service.batcher import BatchPolicy, Ran
 from service.errors import EngineFailure, ModelNotFound, ModelNotReady
 from service.loader import LoadOptions
-from service.registry import LEGAL_MOVES, Readiness, Registry, State, is_ready
+from service.registry import LEGAL_MOVES, LiveModel, Readiness, Registry, State, is_ready
 from service.repository import Found, scan
 from tests.support import models
 from tests.support.runtime import HandExecutor, Witness, settle
@@ -72,6 +72,7 @@ class Bench:
     def __init__(self, found: Sequence[Found], readiness: Readiness | None = None) -> None:
         """Build the parts."""
         self.threads = HandExecutor()
+        self.loads = HandExecutor()
         self.witness = Witness()
         self.registry = Registry(
             found,
@@ -79,6 +80,7 @@ class Bench:
             policy=BatchPolicy(),
             readiness=readiness or Readiness(),
             executor=self.threads,
+            loads=self.loads,
             observer=self.witness,
         )
 
@@ -90,11 +92,17 @@ class Bench:
     async def loaded(self) -> None:
         """Load everything."""
         await self.open()
-        await self.threads.step(len(self.threads.waiting))
+        await self.loads.step(len(self.loads.waiting))
 
     def states(self, name: str) -> list[str]:
         """Return the states that a model went through."""
         return [state for model, state in self.witness.states if model == name]
+
+
+def ask(live: LiveModel) -> asyncio.Task[Ran]:
+    """Send one row to a model that was leased."""
+    deadline = time.monotonic() + 60
+    return asyncio.create_task(live.batcher.submit(X, ["y"], rows=1, deadline=deadline))
 
 
 @pytest.fixture
@@ -119,7 +127,7 @@ async def test_a_model_on_its_way_to_traffic(doubler: Found) -> None:
     before = bench.registry.view("doubler")
     assert (before.state, before.inputs, before.info) == (LOADING, (), {})
     assert not bench.registry.ready()
-    await bench.threads.step()
+    await bench.loads.step()
     after = bench.registry.view("doubler")
     assert (after.state, after.reason) == (READY, "")
     assert [spec.name for spec in (*after.inputs, *after.outputs)] == ["x", "y"]
@@ -177,7 +185,7 @@ async def test_a_machine_that_fails(doubler: Found, error: Exception) -> None:
     """What the disk or the memory says is the reason, with the path."""
     bench = Bench([doubler])
     await bench.open()
-    await bench.threads.fail(error)
+    await bench.loads.fail(error)
     assert bench.registry.view("doubler").reason == f"{doubler.path}: {error}"
     await bench.registry.aclose()
 
@@ -188,8 +196,8 @@ async def test_a_load_that_ends_in_a_surprise(
     """The version has failed instead of loading for ever; the log has the error, not the caller."""
     bench = Bench([broken, doubler])
     await bench.open()
-    await bench.threads.fail(ZeroDivisionError("secret"))
-    await bench.threads.step()
+    await bench.loads.fail(ZeroDivisionError("secret"))
+    await bench.loads.step()
     assert bench.registry.view("broken").state is FAILED
     assert bench.registry.view("broken").reason == "internal error while loading"
     assert bench.registry.view("doubler").state is READY
@@ -201,7 +209,7 @@ async def test_a_thread_that_reports_too_late(doubler: Found) -> None:
     """A step of a load that has already ended changes nothing."""
     bench = Bench([doubler])
     await bench.open()
-    work = await bench.threads.fail(MemoryError("gone"))
+    work = await bench.loads.fail(MemoryError("gone"))
     *_, on_step = work.arguments
     on_step("VERIFYING")
     await settle()
@@ -247,7 +255,7 @@ async def test_no_lease_before_a_model_is_ready(doubler: Found) -> None:
     await bench.open()
     with pytest.raises(ModelNotReady, match="it is LOADING"), bench.registry.lease("doubler"):
         pass
-    await bench.threads.step()
+    await bench.loads.step()
     await bench.registry.aclose()
 
 
@@ -265,9 +273,7 @@ async def test_a_lease_keeps_a_model_open(doubler: Found) -> None:
                 pass
         await settle()
         assert not closing.done()
-        job = asyncio.create_task(
-            live.batcher.submit(X, ["y"], rows=1, deadline=time.monotonic() + 60)
-        )
+        job = ask(live)
         await settle()
         await bench.threads.step()
         assert job.result().outputs["y"].tolist() == [[2, 4]]
@@ -295,7 +301,7 @@ async def test_closing_waits_for_loads(doubler: Found, broken: Found) -> None:
     closing = asyncio.create_task(bench.registry.aclose())
     await settle()
     assert not closing.done()
-    await bench.threads.step(2)
+    await bench.loads.step(2)
     await closing
     assert bench.states("doubler")[-3:] == ["READY", "DRAINING", "UNLOADED"]
     assert bench.states("broken")[-2:] == ["FAILED", "UNLOADED"]
@@ -308,14 +314,27 @@ async def test_closing_what_was_never_opened(doubler: Found) -> None:
     assert bench.registry.view("doubler").state is State.UNLOADED
 
 
+async def test_loads_do_not_hold_up_runs(doubler: Found, broken: Found) -> None:
+    """A model that is ready answers while another still loads."""
+    bench = Bench([doubler, broken])
+    await bench.open()
+    await bench.loads.step()
+    with bench.registry.lease("doubler") as live:
+        job = ask(live)
+        await settle()
+        await bench.threads.step()
+        assert job.result().outputs["y"].tolist() == [[2, 4]]
+    assert bench.registry.view("broken").state is LOADING
+    await bench.loads.step()
+    await bench.registry.aclose()
+
+
 async def test_runs_and_queues_are_reported_under_the_model_s_name(doubler: Found) -> None:
     """Whoever watches learns which model ran how many rows."""
     bench = Bench([doubler])
     await bench.loaded()
     with bench.registry.lease("doubler") as live:
-        job = asyncio.create_task(
-            live.batcher.submit(X, ["y"], rows=1, deadline=time.monotonic() + 60)
-        )
+        job = ask(live)
         await settle()
         await bench.threads.step()
         await job
