@@ -157,10 +157,13 @@ class Predictor:
         """Lease the model and report how the request ended, whatever way it ends."""
         started = time.monotonic()
         with self._registry.lease(name, version) as live:
-            stages, outcome = _Stages(), "cancelled"
+            stages, outcome = _Stages(), ServiceError.code
             try:
                 yield live, stages
                 outcome = "success"
+            except asyncio.CancelledError:
+                outcome = "cancelled"
+                raise
             except ServiceError as error:
                 outcome = error.code
                 raise

@@ -48,9 +48,9 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Bench:
     """A predictor over real models; raw inputs are read by hand where a test asks for it."""
 
-    def __init__(self, repository: Path) -> None:
+    def __init__(self, repository: Path, witness: Witness | None = None) -> None:
         """Build the parts."""
-        self.witness = Witness()
+        self.witness = witness or Witness()
         self.runs = ThreadPoolExecutor(1)
         self.loads = HandExecutor()
         self.registry = Registry(
@@ -220,6 +220,27 @@ async def test_a_caller_that_goes(repository: Path) -> None:
     assert bench.last.outcome == "cancelled"
     await inputs.step()
     await asyncio.wait_for(bench.aclose(), 20)
+
+
+class Clumsy(Witness):
+    """An observer that breaks its promise not to raise."""
+
+    def queue(self, model: str, version: int, rows: int) -> None:
+        """Raise what nobody foresaw."""
+        raise ZeroDivisionError
+
+
+async def test_a_surprise(repository: Path) -> None:
+    """An error of ours is counted as what it is, not as the caller's leaving."""
+    bench = Bench(repository, Clumsy())
+    await bench.open()
+    with pytest.raises(ZeroDivisionError):
+        await bench.predictor.infer("pair", None, PAIR, wanted=None, deadline=later())
+    assert bench.last.outcome == "internal"
+    with pytest.raises(ExceptionGroup):
+        await bench.predict("series", [[1, 2]])
+    assert bench.last.outcome == "internal"
+    bench.runs.shutdown()
 
 
 def contract(*shapes: list[int | str], batchable: bool = True) -> Contract:
