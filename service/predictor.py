@@ -94,12 +94,14 @@ class Predictor:
         self, name: str, version: int | None, instances: Sequence[object], *, deadline: float
     ) -> Answered:
         """Answer JSON instances through the model's pipeline, one answer an instance."""
-        if not instances:
-            raise InvalidRequest("instances: empty, at least one is needed")
-        if len(instances) > self._max_instances:
-            raise TooLarge(f"instances: {len(instances)}, at most {self._max_instances} a request")
 
         def prepare(live: LiveModel) -> list[Row]:
+            if not instances:
+                raise InvalidRequest("instances: empty, at least one is needed")
+            if len(instances) > self._max_instances:
+                raise TooLarge(
+                    f"instances: {len(instances)}, at most {self._max_instances} a request"
+                )
             return [_parsed(live, index, one) for index, one in enumerate(instances)]
 
         return await self._answer(name, version, prepare, deadline)

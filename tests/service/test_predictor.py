@@ -184,11 +184,13 @@ async def test_the_instance_that_is_wrong_is_named(bench: Bench) -> None:
 
 
 async def test_too_many_instances(bench: Bench) -> None:
-    """A request is bounded, and an empty one has no answer."""
+    """A request is bounded, and an empty one has no answer; the model counts both."""
     with pytest.raises(TooLarge, match="101, at most 100"):
         await bench.predict("texts", *["x"] * 101)
+    assert bench.last.outcome == "too_large"
     with pytest.raises(InvalidRequest, match="empty"):
         await bench.predict("texts")
+    assert bench.last.outcome == "invalid_request"
 
 
 async def test_one_refused_instance_is_the_request_s_error(bench: Bench) -> None:
