@@ -208,6 +208,22 @@ async def test_a_deadline_that_has_passed(bench: Bench) -> None:
     assert bench.last.outcome == "deadline_exceeded"
 
 
+async def test_a_deadline_that_passes_while_inputs_wait_to_be_read(repository: Path) -> None:
+    """The caller hears of it in time, and its input is never read."""
+    bench = Bench(repository)
+    inputs = HandExecutor()
+    bench.predictor = Predictor(bench.registry, inputs, bench.witness, max_instances=9)
+    await bench.open()
+    with pytest.raises(DeadlineExceeded, match="read"):
+        await bench.predictor.predict("texts", None, ["x"], deadline=time.monotonic() + 0.01)
+    assert bench.last == Request(
+        "texts", "deadline_exceeded", 0, frozenset({"preprocess", "total"})
+    )
+    (work,) = inputs.waiting
+    assert work.future.cancelled()
+    await asyncio.wait_for(bench.aclose(), 20)
+
+
 async def test_a_caller_that_goes(repository: Path) -> None:
     """The request is counted as cancelled, and its lease does not hold up the end."""
     bench = Bench(repository)
