@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -228,7 +230,7 @@ def resealed(bundle: Bundle, **changes: object) -> Bundle:
 
     All hashes hold then; what the bundle promises need not.
     """
-    members = bundle.manifest.model_dump(include=set(Contract.model_fields)) | changes
+    members = {name: getattr(bundle.manifest, name) for name in Contract.model_fields} | changes
     (bundle.path / MANIFEST_FILE).unlink()
     return seal(bundle.path, Contract.model_validate(members), bundle.manifest.producer)
 
@@ -238,6 +240,18 @@ def png(pixels: object) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(np.asarray(pixels, np.uint8)).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def bomb(side: int) -> bytes:
+    """Return a PNG of a few bytes whose header declares side x side pixels."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        crc = zlib.crc32(kind + content)
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", crc)
+
+    head = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    body = zlib.compress(b"\0" * 100)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
 
 
 def _publish(
