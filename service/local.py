@@ -9,7 +9,7 @@ from pathlib import Path
 from service.answers import answers
 from service.arrays import load_json
 from service.calls import CHUNK, calls_for
-from service.errors import ConfigurationError, InvalidRequest, TooLarge
+from service.errors import ConfigurationError, EngineFailure, InvalidRequest, TooLarge
 from service.loader import Loaded, LoadOptions, load_model
 from service.pipeline import NPZ, Row
 from service.repository import Found, scan
@@ -57,23 +57,24 @@ def predict_files(loaded: Loaded, files: Sequence[Path]) -> list[FileAnswer]:
     """Answer pictures, texts, JSON or npz files in order.
 
     A JSON file is one instance, or a whole request ``{"instances": [...]}``.  Raises
-    InvalidRequest or TooLarge with the file's name.
+    InvalidRequest, TooLarge or EngineFailure with the file's name.
     """
-    names: list[str] = []
-    rows: list[Row] = []
-    for file in files:
-        for row in _rows(loaded, file):
-            names.append(str(file))
-            rows.append(row)
+    return [FileAnswer(str(file), answer) for file in files for answer in _answers(loaded, file)]
+
+
+def _answers(loaded: Loaded, file: Path) -> list[object]:
     contract = loaded.contract
     outputs = [output.name for output in contract.outputs if not output.auxiliary]
     chunk = CHUNK if contract.batchable else 1
-    found = [
-        answer
-        for call in calls_for(contract.input_specs, loaded.pipeline, rows, chunk=chunk)
-        for answer in answers(contract, loaded.engine.run(call.inputs, outputs), call.rows)
-    ]
-    return [FileAnswer(name, answer) for name, answer in zip(names, found, strict=True)]
+    try:
+        rows = _rows(loaded, file)
+        return [
+            answer
+            for call in calls_for(contract.input_specs, loaded.pipeline, rows, chunk=chunk)
+            for answer in answers(contract, loaded.engine.run(call.inputs, outputs), call.rows)
+        ]
+    except (InvalidRequest, TooLarge, EngineFailure) as error:
+        raise type(error)(f"{file}: {error}") from error
 
 
 def _rows(loaded: Loaded, file: Path) -> list[Row]:
@@ -82,15 +83,12 @@ def _rows(loaded: Loaded, file: Path) -> list[Row]:
     except OSError as error:
         raise ConfigurationError(f"{file}: {error.strerror}") from error
     kind = file.suffix.lower()
-    if kind != ".json" and kind not in _MEDIA_TYPES:
+    if kind == ".json":
+        return [loaded.pipeline.parse(instance) for instance in _instances(raw)]
+    if kind not in _MEDIA_TYPES:
         known = ", ".join([".json", *_MEDIA_TYPES])
-        raise InvalidRequest(f"{file}: unknown kind of file '{kind}'; known are {known}")
-    try:
-        if kind == ".json":
-            return [loaded.pipeline.parse(instance) for instance in _instances(raw)]
-        return [loaded.pipeline.decode(raw, _MEDIA_TYPES[kind])]
-    except (InvalidRequest, TooLarge) as error:
-        raise type(error)(f"{file}: {error}") from error
+        raise InvalidRequest(f"unknown kind of file '{kind}'; known are {known}")
+    return [loaded.pipeline.decode(raw, _MEDIA_TYPES[kind])]
 
 
 def _instances(raw: bytes) -> list[object]:

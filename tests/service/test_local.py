@@ -129,6 +129,17 @@ def test_files_that_are_no_input(ask: Ask) -> None:
     assert "unknown kind of file '.wav'" in refused(ask, InvalidRequest, "texts", a_wav=b"")
 
 
+def test_inputs_that_do_not_fit(ask: Ask) -> None:
+    """Also a file that can be read, but not be run, is named; in a request its instance as well."""
+    good = b'{"a": [1, 2], "b": [3, 4]}'
+    wide = b'{"a": [1, 2, 3], "b": [3, 4]}'
+    assert "b.json: instances[0]: input 'a'" in refused(
+        ask, InvalidRequest, "pair", a_json=good, b_json=wide
+    )
+    text = refused(ask, InvalidRequest, "embedding", a_json=b"1", b_json=b"9")
+    assert "b.json: the model refuses" in text
+
+
 def test_a_picture_that_is_too_large(ask: Ask) -> None:
     """The kind of the error stays what it is."""
     huge = models.bomb(50_000)
