@@ -94,5 +94,7 @@ def _rows(loaded: Loaded, file: Path) -> list[Row]:
 def _instances(raw: bytes) -> list[object]:
     value = load_json(raw, "file")
     if isinstance(value, dict) and isinstance(value.get("instances"), list):
+        if not value["instances"]:
+            raise InvalidRequest("instances: empty, at least one is needed")
         return list(value["instances"])
     return [value]

@@ -125,6 +125,8 @@ def test_files_that_are_no_input(ask: Ask) -> None:
     assert "a.png: picture: neither" in refused(ask, InvalidRequest, "pictures", a_png=b"x")
     assert "a.json: file: malformed" in refused(ask, InvalidRequest, "texts", a_json=b"{")
     assert "a.json: text: expected" in refused(ask, InvalidRequest, "texts", a_json=b"5")
+    empty = refused(ask, InvalidRequest, "texts", a_json=b'{"instances": []}')
+    assert "a.json: instances: empty" in empty
     assert "a.npz: npz: cannot be" in refused(ask, InvalidRequest, "pair", a_npz=b"PK")
     assert "unknown kind of file '.wav'" in refused(ask, InvalidRequest, "texts", a_wav=b"")
 
