@@ -24,7 +24,7 @@ def write_json(value: object) -> None:
 
 def answer_line(file: str, answer: object) -> str:
     """Return one answer on one line: a classifier's best labels, or the plain value."""
-    if isinstance(answer, Mapping) and {"label", "scores"} <= answer.keys():
+    if isinstance(answer, Mapping) and isinstance(answer.get("scores"), Mapping):
         best = sorted(answer["scores"].items(), key=lambda item: -item[1])[:_BEST]
         others = ", ".join(f"{label} {float(score):.4f}" for label, score in best[1:])
         text = f"{answer['label']} {float(answer['score']):.4f}  (then {others})"

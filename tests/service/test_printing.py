@@ -42,6 +42,12 @@ def test_other_answers_are_json() -> None:
     assert answer_line("a", {"x": [1], "y": "text"}) == 'a: {"x":[1],"y":"text"}'
 
 
+def test_a_model_whose_outputs_are_called_as_a_classifier_s() -> None:
+    """Plain arrays of these names are plain values."""
+    answer = {"label": np.asarray([1]), "scores": np.asarray([0.5, 0.25])}
+    assert answer_line("a", answer) == 'a: {"label":[1],"scores":[0.5,0.25]}'
+
+
 @pytest.mark.parametrize("sign", ["\x1b[31m", "\n", "\r", "\x00", "\u202e", "\x9b"])
 def test_signs_that_steer_a_terminal_are_made_visible(sign: str) -> None:
     """In file names, labels, values and reasons."""
