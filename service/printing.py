@@ -18,8 +18,16 @@ _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 
 
 def write_json(value: object) -> None:
-    """Write a value as indented JSON."""
-    typer.echo(orjson.dumps(value, option=_OPTIONS | orjson.OPT_INDENT_2).decode())
+    """Write a value as indented JSON; what has no form in UTF-8, as some file names, is escaped."""
+    typer.echo(orjson.dumps(_utf8(value), option=_OPTIONS | orjson.OPT_INDENT_2).decode())
+
+
+def _utf8(value: object) -> object:
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, Mapping):
+        return {key: _utf8(member) for key, member in value.items()}
+    return [_utf8(member) for member in value] if isinstance(value, list) else value
 
 
 def answer_line(file: str, answer: object) -> str:

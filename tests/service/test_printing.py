@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,14 @@ def test_json_is_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     """Arrays are lists, and nothing else is written."""
     write_json({"values": np.asarray([1, 2]), "score": np.float32(0.1)})
     assert orjson.loads(capsys.readouterr().out) == {"values": [1, 2], "score": 0.1}
+
+
+def test_json_of_a_file_whose_name_is_no_text(capsys: pytest.CaptureFixture[str]) -> None:
+    """A name that is not UTF-8 is escaped, wherever it stands; all other text is left alone."""
+    name = os.fsdecode(b"caf\xe9.png")
+    write_json({"files": [{"file": name, "text": "caf\u00e9\n"}]})
+    found = orjson.loads(capsys.readouterr().out)
+    assert found == {"files": [{"file": r"caf\udce9.png", "text": "caf\u00e9\n"}]}
 
 
 @pytest.mark.usefixtures("wide")
