@@ -46,6 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # The reader, such as `head`, has seen enough.
         sys.stderr.close()
         sys.exit(FAILURE_EXIT)
+    except OSError as error:
+        # A folder that may not be read, a name that is too long, a disk that fails.
+        typer.echo(f"onnxport: {printable(str(error))}", err=True)
+        sys.exit(FAILURE_EXIT)
 
 
 def make_cli() -> typer.Typer:
