@@ -28,6 +28,7 @@ from tests.support.models import (
     write_model,
     write_sum_and_difference,
 )
+from tests.support.runtime import write_distribution
 
 CPU = EngineOptions(("cpu",))
 ROWS = np.asarray([[1, 2], [3, 4]], np.float32)
@@ -213,13 +214,6 @@ def test_a_gpu_wheel_without_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_the_version() -> None:
     """It is that of the installed wheel."""
     assert version() == ort.__version__
-
-
-def write_distribution(site: Path, name: str) -> None:
-    """Write what pip leaves behind of an installed package."""
-    folder = site / f"{name.replace('-', '_')}-1.0.dist-info"
-    folder.mkdir()
-    (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
 
 
 def test_both_wheels_over_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Hand-made stand-ins for what the runtime stands on: threads, an engine, an observer."""
+"""Hand-made stand-ins for what the runtime stands on: threads, engine, observer, packages."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from service.observer import BatchReport
@@ -128,3 +129,10 @@ class Witness:
     def queue(self, model: str, version: int, rows: int) -> None:
         """Remember the length."""
         self.queues.append(rows)
+
+
+def write_distribution(site: Path, name: str) -> None:
+    """Write what pip leaves behind of an installed package."""
+    folder = site / f"{name.replace('-', '_')}-1.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
