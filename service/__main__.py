@@ -46,6 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # The reader, such as `head`, has seen enough.
         sys.stderr.close()
         sys.exit(FAILURE_EXIT)
+    except OSError as error:
+        # A folder that may not be read, a name that is too long, a disk that fails.
+        typer.echo(f"onnxport: {printable(str(error))}", err=True)
+        sys.exit(FAILURE_EXIT)
 
 
 def make_cli() -> typer.Typer:
@@ -192,10 +196,11 @@ def _verify(
     """Prove the models at PATH as a server would before it takes traffic; exit 1 if one fails."""
     settings = load_settings({})
 
-    from service import inspection, local, printing
+    from service import inspection, printing
     from service.app import load_options
+    from service.repository import scan
 
-    found = local.find_all(path)
+    found = scan(path)
     if not found:
         raise ConfigurationError(f"{path}: holds no model")
     proofs = [inspection.prove(one, load_options(settings)) for one in found]

@@ -51,9 +51,10 @@ class Core:
 def make_core(settings: Settings, found: Sequence[Found]) -> Core:
     """Build the runtime for these models; nothing is loaded yet."""
     threads = usable_cores() if settings.threads == "auto" else settings.threads
-    # Runs and raw inputs have threads of their own: a queue of pictures must not hold up a run.
+    # Each has threads of its own: neither loads nor a queue of pictures may hold up a run.
     runs = ThreadPoolExecutor(threads, thread_name_prefix="engine")
     inputs = ThreadPoolExecutor(threads, thread_name_prefix="inputs")
+    loads = ThreadPoolExecutor(threads, thread_name_prefix="loads")
     metrics = Metrics(__version__)
     registry = Registry(
         found,
@@ -65,10 +66,11 @@ def make_core(settings: Settings, found: Sequence[Found]) -> Core:
         ),
         readiness=Readiness(settings.readiness == "strict", settings.ready_requires),
         executor=runs,
+        loads=loads,
         observer=metrics,
     )
     predictor = Predictor(registry, inputs, metrics, max_instances=settings.queue_rows)
-    return Core(tuple(found), registry, predictor, (runs, inputs), metrics)
+    return Core(tuple(found), registry, predictor, (runs, inputs, loads), metrics)
 
 
 def load_options(settings: Settings) -> LoadOptions:

@@ -22,6 +22,7 @@ from service.tensors import Tensor, Tensors, split, stack
 
 RunEngine = Callable[[Tensors, Sequence[str]], dict[str, Tensor]]
 Key = tuple[object, ...]
+Outcome = dict[str, Tensor] | ServiceError
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +144,7 @@ class Batcher:
             inputs,
             tuple(wanted),
             rows,
-            _key(inputs, wanted),
+            self._key(inputs, wanted),
             deadline,
             now,
             loop.create_future(),
@@ -156,6 +157,13 @@ class Batcher:
         finally:
             timer.cancel()
 
+    def _key(self, inputs: Tensors, wanted: Sequence[str]) -> Key:
+        """Return what jobs that may share a run have in common; no two jobs, if none may."""
+        if not self._policy.batchable:
+            return (object(),)
+        shapes = tuple((name, value.shape[1:]) for name, value in sorted(inputs.items()))
+        return (*shapes, *wanted)
+
     def _admit(self, rows: int) -> None:
         if self._closed:
             raise ModelNotReady("the model is being unloaded")
@@ -163,14 +171,15 @@ class Batcher:
         self._queue = deque(job for job in self._queue if not job.done.done())
         queued = self._queued_rows()
         # An empty queue takes any job, whatever its size: the body limit bounds it.
-        if queued and queued + rows > self._policy.queue_rows:
+        if queued and queued + max(1, rows) > self._policy.queue_rows:
             raise Overloaded(
                 f"Exceeds maximum queue size: {queued} rows wait, "
                 f"at most {self._policy.queue_rows} may"
             )
 
     def _queued_rows(self) -> int:
-        return sum(job.rows for job in self._queue if not job.done.done())
+        # A job without rows takes a place, too: the queue must stay bounded.
+        return sum(max(1, job.rows) for job in self._queue if not job.done.done())
 
     def _dispatch(self) -> None:
         """Start runs while an engine thread is free and jobs wait."""
@@ -178,7 +187,7 @@ class Batcher:
         while self._queue and len(self._running) < policy.concurrency:
             take = take_batch(
                 self._queue,
-                max_rows=policy.max_rows if policy.batchable else 0,
+                max_rows=policy.max_rows,
                 idle=policy.concurrency - len(self._running),
                 now=time.monotonic(),
             )
@@ -197,15 +206,15 @@ class Batcher:
 
     async def _run_batch(self, batch: tuple[Job, ...]) -> None:
         loop = asyncio.get_running_loop()
-        started = time.monotonic()
+        asked = time.monotonic()
         try:
-            results = await loop.run_in_executor(self._executor, self._outcomes, batch)
+            results, started, ended = await loop.run_in_executor(self._executor, self._timed, batch)
         # Whatever happens, nobody may be left waiting: one surprise would stop the model for ever.
         except Exception as error:  # noqa: BLE001 - see above
             failure = EngineFailure("the model could not be run")
             failure.__cause__ = error
-            results = [failure] * len(batch)
-        seconds = time.monotonic() - started
+            results, started, ended = [failure] * len(batch), asked, time.monotonic()
+        seconds = ended - started
         rows = sum(job.rows for job in batch)
         for job, result in zip(batch, results, strict=True):
             if job.done.done():
@@ -216,10 +225,15 @@ class Batcher:
                 job.done.set_result(Ran(result, Timings(started - job.queued_at, seconds, rows)))
         self._on_batch(len(batch), rows, seconds)
 
-    def _outcomes(self, batch: Sequence[Job]) -> list[dict[str, Tensor] | ServiceError]:
+    def _timed(self, batch: Sequence[Job]) -> tuple[list[Outcome], float, float]:
+        """Return the outcomes, and when the thread began and ended: it may have been busy."""
+        started = time.monotonic()
+        return self._outcomes(batch), started, time.monotonic()
+
+    def _outcomes(self, batch: Sequence[Job]) -> list[Outcome]:
         """Return each job's outputs or its own error; a failing batch is run again by halves.
 
-        One guilty job among n costs at most 2 log2(n) + 1 runs and never its neighbours' answers.
+        One guilty job among n costs at most 2 ceil(log2(n)) + 1 runs, never a neighbour's answer.
         """
         try:
             return list(self._run_together(batch))
@@ -247,11 +261,6 @@ class Batcher:
         self._closed = True
         while self._running:
             await asyncio.wait(self._running)
-
-
-def _key(inputs: Tensors, wanted: Sequence[str]) -> Key:
-    shapes = tuple((name, value.shape[1:]) for name, value in sorted(inputs.items()))
-    return (*shapes, *wanted)
 
 
 def _expire(job: Job) -> None:

@@ -87,8 +87,11 @@ class OrtEngine:
         """Load the model; raises BundleError for a bad file, ProviderUnavailable for a promise."""
         self._session: ort.InferenceSession | None = _open(path, options)
         self._provider = _short_name(self._session.get_providers()[0])
-        self._inputs = tuple(_spec(node, "input") for node in self._session.get_inputs())
-        self._outputs = tuple(_spec(node, "output") for node in self._session.get_outputs())
+        try:
+            self._inputs = tuple(_spec(node, "input") for node in self._session.get_inputs())
+            self._outputs = tuple(_spec(node, "output") for node in self._session.get_outputs())
+        except UnicodeDecodeError as error:
+            raise BundleError(f"{path}: a name in the graph is not UTF-8: {error}") from error
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -206,6 +209,8 @@ def _short_name(provider: str) -> str:
 
 
 def _spec(node: Any, kind: str) -> TensorSpec:  # noqa: ANN401 - ONNX Runtime ships no types
+    if not node.name:
+        raise BundleError(f"an {kind} of the graph has no name")
     datatype = from_onnx(node.type)
     if datatype is None:
         raise BundleError(f"{kind} '{node.name}': {node.type} has no form on the wire")

@@ -79,10 +79,11 @@ def load_model(found: Found, options: LoadOptions, on_step: Callable[[str], None
 def bare_contract(engine: Engine) -> Contract:
     """Return what can be said of a model without a bundle: its tensors, and no promise.
 
-    Raises BundleError for a graph that takes nothing, since there is nothing to ask it.
+    Raises BundleError for a graph that takes or gives nothing, since there is nothing to ask it.
     """
-    if not engine.inputs:
-        raise BundleError("the graph has no inputs")
+    for kind, tensors in (("inputs", engine.inputs), ("outputs", engine.outputs)):
+        if not tensors:
+            raise BundleError(f"the graph has no {kind}")
     return Contract(
         task="tensor",
         inputs=[

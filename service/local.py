@@ -8,9 +8,8 @@ from pathlib import Path
 
 from service.answers import answers
 from service.arrays import load_json
-from service.bundle import is_version
 from service.calls import CHUNK, calls_for
-from service.errors import ConfigurationError, InvalidRequest, TooLarge
+from service.errors import ConfigurationError, EngineFailure, InvalidRequest, TooLarge
 from service.loader import Loaded, LoadOptions, load_model
 from service.pipeline import NPZ, Row
 from service.repository import Found, scan
@@ -40,22 +39,13 @@ def find(model: str, repository: Path) -> Found:
     path = Path(model)
     if not path.exists() and not repository.exists():
         raise ConfigurationError(f"{model}: no such file, and there is no repository {repository}")
-    found = find_all(path) if path.exists() else scan(repository)
+    found = scan(path if path.exists() else repository)
     matching = found if path.exists() else [one for one in found if one.name == model]
     if len(matching) == 1:
         return matching[0]
     names = ", ".join(one.name for one in found) or "no model"
     where = path if path.exists() else repository
     raise ConfigurationError(f"{model}: not one model; {where} holds {names}")
-
-
-def find_all(path: Path) -> list[Found]:
-    """Return the models at a path; a model's folder means its newest version."""
-    if path.is_dir():
-        versions = [int(entry.name) for entry in path.iterdir() if is_version(entry.name)]
-        if versions:
-            return scan(path / str(max(versions)))
-    return scan(path)
 
 
 def load(found: Found, options: LoadOptions) -> Loaded:
@@ -67,23 +57,24 @@ def predict_files(loaded: Loaded, files: Sequence[Path]) -> list[FileAnswer]:
     """Answer pictures, texts, JSON or npz files in order.
 
     A JSON file is one instance, or a whole request ``{"instances": [...]}``.  Raises
-    InvalidRequest or TooLarge with the file's name.
+    InvalidRequest, TooLarge or EngineFailure with the file's name.
     """
-    names: list[str] = []
-    rows: list[Row] = []
-    for file in files:
-        for row in _rows(loaded, file):
-            names.append(str(file))
-            rows.append(row)
+    return [FileAnswer(str(file), answer) for file in files for answer in _answers(loaded, file)]
+
+
+def _answers(loaded: Loaded, file: Path) -> list[object]:
     contract = loaded.contract
     outputs = [output.name for output in contract.outputs if not output.auxiliary]
     chunk = CHUNK if contract.batchable else 1
-    found = [
-        answer
-        for call in calls_for(contract.input_specs, loaded.pipeline, rows, chunk=chunk)
-        for answer in answers(contract, loaded.engine.run(call.inputs, outputs), call.rows)
-    ]
-    return [FileAnswer(name, answer) for name, answer in zip(names, found, strict=True)]
+    try:
+        rows = _rows(loaded, file)
+        return [
+            answer
+            for call in calls_for(contract.input_specs, loaded.pipeline, rows, chunk=chunk)
+            for answer in answers(contract, loaded.engine.run(call.inputs, outputs), call.rows)
+        ]
+    except (InvalidRequest, TooLarge, EngineFailure) as error:
+        raise type(error)(f"{file}: {error}") from error
 
 
 def _rows(loaded: Loaded, file: Path) -> list[Row]:
@@ -92,19 +83,18 @@ def _rows(loaded: Loaded, file: Path) -> list[Row]:
     except OSError as error:
         raise ConfigurationError(f"{file}: {error.strerror}") from error
     kind = file.suffix.lower()
-    if kind != ".json" and kind not in _MEDIA_TYPES:
+    if kind == ".json":
+        return [loaded.pipeline.parse(instance) for instance in _instances(raw)]
+    if kind not in _MEDIA_TYPES:
         known = ", ".join([".json", *_MEDIA_TYPES])
-        raise InvalidRequest(f"{file}: unknown kind of file '{kind}'; known are {known}")
-    try:
-        if kind == ".json":
-            return [loaded.pipeline.parse(instance) for instance in _instances(raw)]
-        return [loaded.pipeline.decode(raw, _MEDIA_TYPES[kind])]
-    except (InvalidRequest, TooLarge) as error:
-        raise type(error)(f"{file}: {error}") from error
+        raise InvalidRequest(f"unknown kind of file '{kind}'; known are {known}")
+    return [loaded.pipeline.decode(raw, _MEDIA_TYPES[kind])]
 
 
 def _instances(raw: bytes) -> list[object]:
     value = load_json(raw, "file")
     if isinstance(value, dict) and isinstance(value.get("instances"), list):
+        if not value["instances"]:
+            raise InvalidRequest("instances: empty, at least one is needed")
         return list(value["instances"])
     return [value]

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 from service.answers import answers
 from service.batcher import Ran, Timings
-from service.calls import CHUNK, calls_for
+from service.calls import CHUNK, Call, calls_for
 from service.contract import Contract
-from service.errors import InvalidRequest, ServiceError, TooLarge
+from service.errors import DeadlineExceeded, InvalidRequest, ServiceError, TooLarge
 from service.observer import Observer
 from service.pipeline import Row
 from service.registry import LiveModel, Registry
@@ -94,12 +94,14 @@ class Predictor:
         self, name: str, version: int | None, instances: Sequence[object], *, deadline: float
     ) -> Answered:
         """Answer JSON instances through the model's pipeline, one answer an instance."""
-        if not instances:
-            raise InvalidRequest("instances: empty, at least one is needed")
-        if len(instances) > self._max_instances:
-            raise TooLarge(f"instances: {len(instances)}, at most {self._max_instances} a request")
 
         def prepare(live: LiveModel) -> list[Row]:
+            if not instances:
+                raise InvalidRequest("instances: empty, at least one is needed")
+            if len(instances) > self._max_instances:
+                raise TooLarge(
+                    f"instances: {len(instances)}, at most {self._max_instances} a request"
+                )
             return [_parsed(live, index, one) for index, one in enumerate(instances)]
 
         return await self._answer(name, version, prepare, deadline)
@@ -115,16 +117,12 @@ class Predictor:
     async def _answer(
         self, name: str, version: int | None, prepare: Prepare, deadline: float
     ) -> Answered:
-        loop = asyncio.get_running_loop()
         with self._observed(name, version) as (live, stages):
             contract = live.loaded.contract
             names = [output.name for output in contract.outputs if not output.auxiliary]
             with stages.stage("preprocess"):
-                # Pictures and long texts take milliseconds; the loop must stay free meanwhile.
-                rows = await loop.run_in_executor(self._executor, prepare, live)
-                chunk = CHUNK if contract.batchable else 1
-                calls = calls_for(contract.input_specs, live.loaded.pipeline, rows, chunk=chunk)
-            stages.rows = len(rows)
+                calls = await self._calls(live, prepare, deadline)
+            stages.rows = sum(call.rows for call in calls)
             async with asyncio.TaskGroup() as group:
                 tasks = [
                     group.create_task(self._submit(live, call.inputs, names, stages, deadline))
@@ -137,6 +135,22 @@ class Predictor:
                     for answer in answers(contract, task.result().outputs, call.rows)
                 ]
             return Answered(live.name, live.version, predictions, tasks[-1].result().timings)
+
+    async def _calls(self, live: LiveModel, prepare: Prepare, deadline: float) -> list[Call]:
+        """Read and stack the instances on a thread: pictures and long texts take milliseconds."""
+        contract = live.loaded.contract
+
+        def work() -> list[Call]:
+            rows = prepare(live)
+            chunk = CHUNK if contract.batchable else 1
+            return calls_for(contract.input_specs, live.loaded.pipeline, rows, chunk=chunk)
+
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                return await loop.run_in_executor(self._executor, work)
+        except TimeoutError as error:
+            raise DeadlineExceeded("the deadline passed before the input was read") from error
 
     async def _submit(
         self,
@@ -157,10 +171,13 @@ class Predictor:
         """Lease the model and report how the request ended, whatever way it ends."""
         started = time.monotonic()
         with self._registry.lease(name, version) as live:
-            stages, outcome = _Stages(), "cancelled"
+            stages, outcome = _Stages(), ServiceError.code
             try:
                 yield live, stages
                 outcome = "success"
+            except asyncio.CancelledError:
+                outcome = "cancelled"
+                raise
             except ServiceError as error:
                 outcome = error.code
                 raise

@@ -18,13 +18,21 @@ _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 
 
 def write_json(value: object) -> None:
-    """Write a value as indented JSON."""
-    typer.echo(orjson.dumps(value, option=_OPTIONS | orjson.OPT_INDENT_2).decode())
+    """Write a value as indented JSON; what has no form in UTF-8, as some file names, is escaped."""
+    typer.echo(orjson.dumps(_utf8(value), option=_OPTIONS | orjson.OPT_INDENT_2).decode())
+
+
+def _utf8(value: object) -> object:
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, Mapping):
+        return {key: _utf8(member) for key, member in value.items()}
+    return [_utf8(member) for member in value] if isinstance(value, list) else value
 
 
 def answer_line(file: str, answer: object) -> str:
     """Return one answer on one line: a classifier's best labels, or the plain value."""
-    if isinstance(answer, Mapping) and {"label", "scores"} <= answer.keys():
+    if isinstance(answer, Mapping) and isinstance(answer.get("scores"), Mapping):
         best = sorted(answer["scores"].items(), key=lambda item: -item[1])[:_BEST]
         others = ", ".join(f"{label} {float(score):.4f}" for label, score in best[1:])
         text = f"{answer['label']} {float(answer['score']):.4f}  (then {others})"

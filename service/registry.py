@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from enum import StrEnum
 from service.batcher import Batcher, BatchPolicy
 from service.errors import ModelNotFound, ModelNotReady, ServiceError
 from service.loader import Loaded, LoadOptions, load_model
+from service.logs import printable
 from service.observer import BatchReport, Observer
 from service.repository import Found
 from service.tensors import TensorSpec
@@ -131,13 +133,18 @@ class Registry:
         policy: BatchPolicy,
         readiness: Readiness,
         executor: Executor,
+        loads: Executor,
         observer: Observer,
     ) -> None:
-        """Keep what is wanted; nothing is loaded before `open`."""
+        """Keep what is wanted; nothing is loaded before `open`.
+
+        Models run on ``executor`` and load on ``loads``, so that no run waits for a load.
+        """
         self._options = options
         self._policy = policy
         self._readiness = readiness
         self._executor = executor
+        self._loads = loads
         self._observer = observer
         # Changed only by the methods below, on the event loop.
         self._entries = {(f.name, f.version): _Entry(f) for f in found}
@@ -145,10 +152,8 @@ class Registry:
 
     def __repr__(self) -> str:
         """Show how many versions are in which state."""
-        counts: dict[str, int] = {}
-        for entry in self._entries.values():
-            counts[entry.state] = counts.get(entry.state, 0) + 1
-        return f"<Registry {counts}>"
+        counts = Counter(entry.state for entry in self._entries.values())
+        return f"<Registry {', '.join(f'{n} {state}' for state, n in counts.items())}>"
 
     async def open(self) -> None:
         """Start to load every version in the background and return at once."""
@@ -171,7 +176,7 @@ class Registry:
         self._move(entry, State.LOADING)
         try:
             loaded = await loop.run_in_executor(
-                self._executor, load_model, entry.found, self._options, on_step
+                self._loads, load_model, entry.found, self._options, on_step
             )
         except ServiceError as error:
             self._fail(entry, str(error))
@@ -208,9 +213,10 @@ class Registry:
         )
 
     def _fail(self, entry: _Entry, reason: str) -> None:
-        entry.reason = reason
+        # Paths and names in a file may hold what no answer can carry.
+        entry.reason = printable(reason)
         self._move(entry, State.FAILED)
-        _log.error("model %s version %d: %s", entry.found.name, entry.found.version, reason)
+        _log.error("model %s version %d: %s", entry.found.name, entry.found.version, entry.reason)
 
     def _move(self, entry: _Entry, state: State) -> None:
         if state not in LEGAL_MOVES[entry.state]:

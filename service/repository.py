@@ -10,6 +10,7 @@ from pathlib import Path
 from service.bundle import is_bundle, is_version
 from service.contract import MODEL_FILE
 from service.errors import ConfigurationError
+from service.logs import printable
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _RESERVED = frozenset({"stats"})
@@ -38,8 +39,9 @@ class Found:
 def scan(path: Path) -> list[Found]:
     """Return the newest version of every model at ``path``, sorted by name.
 
-    ``path`` is a repository (``<model>/<version>/model.onnx``), one bundle, or one ``.onnx`` file.
-    Hidden names are ignored.  Raises ConfigurationError if there is nothing of the kind.
+    ``path`` is a repository (``<model>/<version>/model.onnx``), the folder of one model, one
+    bundle, or one ``.onnx`` file.  Hidden names are ignored.  Raises ConfigurationError if there is
+    nothing of the kind.
     """
     if path.is_file():
         return [_file(path)]
@@ -48,7 +50,7 @@ def scan(path: Path) -> list[Found]:
     if _holds_model(path):
         return [_folder(path.resolve())]
     newest: dict[str, Found] = {}
-    for found in _repository(path):
+    for found in _versions(path.resolve()) if _is_model(path) else _repository(path):
         known = newest.get(found.name)
         if known is None or found.version > known.version:
             newest[found.name] = found
@@ -67,6 +69,17 @@ def _repository(root: Path) -> Iterator[Found]:
             yield from _versions(entry)
 
 
+def _is_model(path: Path) -> bool:
+    """Whether a folder holds the versions of one model, and nothing else that could be served."""
+    entries = [
+        entry
+        for entry in path.iterdir()
+        if not entry.name.startswith(".") and (entry.is_dir() or entry.suffix == ".onnx")
+    ]
+    versions_only = all(is_version(entry.name) and entry.is_dir() for entry in entries)
+    return versions_only and any(_holds_model(entry) for entry in entries)
+
+
 def _versions(model: Path) -> Iterator[Found]:
     for folder in model.iterdir():
         if is_version(folder.name) and folder.is_dir():
@@ -79,11 +92,12 @@ def _versions(model: Path) -> Iterator[Found]:
 def _file(path: Path) -> Found:
     if path.suffix != ".onnx":
         raise ConfigurationError(f"{path}: not an .onnx file")
-    whole = path.resolve()
+    # Only the folder is resolved: a link may lead to a store where files have other names.
+    folder = path.parent.resolve()
     if path.name == MODEL_FILE:
-        folder = _folder(whole.parent)
-        return Found(folder.name, folder.version, whole, folder.problem)
-    return _found(path.stem, 1, whole)
+        found = _folder(folder)
+        return Found(found.name, found.version, folder / path.name, found.problem)
+    return _found(path.stem, 1, folder / path.name)
 
 
 def _folder(path: Path) -> Found:
@@ -95,7 +109,8 @@ def _folder(path: Path) -> Found:
 def _found(name: str, version: int, path: Path) -> Found:
     if _NAME.fullmatch(name) is None or name in _RESERVED:
         problem = f"{path}: '{name}' cannot be a model's name; use letters, digits, '.', '_', '-'"
-        return Found(name, version, path, problem)
+        # A name that is not UTF-8 could not be written in the index, the metrics or a reason.
+        return Found(printable(name), version, path, printable(problem))
     return Found(name, version, path)
 
 

@@ -149,6 +149,11 @@ def _difference(
 def _check_labels(contract: Contract, golden: Golden, got: Tensor, indices: Sequence[int]) -> None:
     labels = contract.labels or []
     for index, scores in zip(indices, got, strict=True):
+        # A graph may declare one shape and answer another.
+        if scores.shape != (len(labels),):
+            raise VerificationFailed(
+                f"vector {index}: scores of shape {list(scores.shape)} for {len(labels)} labels"
+            )
         want = labels[int(np.argmax(golden.expected[contract.answer.name][index]))]
         seen = labels[int(np.argmax(scores))]
         if seen != want:

@@ -154,6 +154,13 @@ def test_inspect_refuses_in_one_line(capsys: pytest.CaptureFixture[str], reposit
     assert "doubler, pair" in failed(capsys, 2, "inspect", repository)
 
 
+def test_paths_that_the_system_refuses(capsys: pytest.CaptureFixture[str]) -> None:
+    """What cannot even be looked at is one line, too."""
+    long = "a" * 300
+    for command in (("inspect", long), ("verify", long), ("serve", long), ("predict", long, "x")):
+        assert "File name too long" in failed(capsys, 1, *command)
+
+
 def test_verify_proves_and_skips(capsys: pytest.CaptureFixture[str], repository: Path) -> None:
     """A bundle passes its golden vectors, a bare file has none to pass."""
     out = succeeded(capsys, "verify", repository)

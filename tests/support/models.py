@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +15,7 @@ import orjson
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from service.bundle import GOLDEN_FILE, Bundle, publishing, read_bundle, seal
+from service.bundle import GOLDEN_FILE, MANIFEST_FILE, Bundle, publishing, read_bundle, seal
 from service.contract import (
     MODEL_FILE,
     Contract,
@@ -223,11 +225,33 @@ def text_bundle(repository: Path, name: str = "texts") -> Bundle:
     return _publish(repository / name, contract, graph, raws=raws, media_type="text/plain")
 
 
+def resealed(bundle: Bundle, **changes: object) -> Bundle:
+    """Complete a bundle again whose files were changed, with other members of its contract.
+
+    All hashes hold then; what the bundle promises need not.
+    """
+    members = {name: getattr(bundle.manifest, name) for name in Contract.model_fields} | changes
+    (bundle.path / MANIFEST_FILE).unlink()
+    return seal(bundle.path, Contract.model_validate(members), bundle.manifest.producer)
+
+
 def png(pixels: object) -> bytes:
     """Return nested numbers 0-255 as a PNG file."""
     buffer = io.BytesIO()
     Image.fromarray(np.asarray(pixels, np.uint8)).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def bomb(side: int) -> bytes:
+    """Return a PNG of a few bytes whose header declares side x side pixels."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        crc = zlib.crc32(kind + content)
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", crc)
+
+    head = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    body = zlib.compress(b"\0" * 100)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
 
 
 def _publish(

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import base64
-import struct
-import zlib
 
 import httpx
 import pytest
 
-from tests.support.models import png
+from tests.support.models import bomb, png
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -32,18 +30,6 @@ def tensor(**changes: object) -> dict[str, object]:
     return {
         "inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1, 2], **changes}]
     }
-
-
-def bomb(side: int) -> bytes:
-    """Return a PNG of a few bytes whose header declares side x side pixels."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        crc = zlib.crc32(kind + content)
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", crc)
-
-    head = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
-    body = zlib.compress(b"\0" * 100)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
 
 
 @pytest.mark.parametrize("road", [PREDICT, INFER])
