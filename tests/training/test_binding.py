@@ -128,13 +128,13 @@ def test_a_wrong_override_is_refused(assignment: str, message: str) -> None:
 
 
 @given(
-    st.text(st.characters(exclude_categories=["Cs"])),
-    st.floats(0, 1),
-    st.lists(st.integers(-(2**40), 2**40)),
-    st.booleans(),
+    name=st.text(st.characters(exclude_categories=["Cs"])),
+    rate=st.floats(0, 1),
+    sizes=st.lists(st.integers(-(2**40), 2**40)),
+    on=st.booleans(),
 )
 def test_a_recipe_survives_being_written(
-    name: str, rate: float, sizes: list[int], on: bool
+    name: str, rate: float, sizes: list[int], *, on: bool
 ) -> None:
     """What `to_toml` writes is read back as the same value, whatever the texts hold."""
     value = Outer(name, Square(side=3), Inner(rate, "fast" if rate else "slow"), tuple(sizes), on)

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from service.bundle import Bundle
 from service.golden import load
@@ -24,7 +24,8 @@ def save_softmax(
     values = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)) for name in ("x", "y")
     ]
-    weight = helper.make_tensor("w", TensorProto.FLOAT, [3], np.ones(3, np.float32), raw=False)
+    # Only weights that are kept as raw bytes can lie in a file of their own.
+    weight = numpy_helper.from_array(np.ones(3, np.float32), "w")
     graph = helper.make_graph(
         [
             helper.make_node("Add", ["x", "w"], ["sum"]),
