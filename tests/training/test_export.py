@@ -252,9 +252,10 @@ def export_picture(
 
 
 def test_too_few_golden_inputs_are_refused(tmp_path: Path) -> None:
-    """Sixteen golden inputs are the least."""
+    """Sixteen golden inputs are the least, and fewer are refused before anything is written."""
     with pytest.raises(ExportError, match="15 golden inputs"):
         export_picture(Served(Picture()), tmp_path, golden=pngs()[:15])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_interrupted_export_leaves_no_half_bundle(tmp_path: Path) -> None:
