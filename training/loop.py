@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from training.checkpoint import (
+    CheckpointError,
     Randomness,
     read_checkpoint,
     restore_optimizer,
@@ -106,7 +107,7 @@ def fit(
     listener = listener or Silent()
     state = begin(build, plan)
     if checkpoint is not None and checkpoint.exists():
-        restore(state, read_checkpoint(checkpoint))
+        resume(state, checkpoint)
     while not ended(state, plan.train):
         begun = time.perf_counter()
         figures = train_epoch(state, problem, plan, listener)
@@ -246,6 +247,16 @@ def snapshot(state: State) -> dict[str, Any]:
         "best": state.best,
         "history": state.history,
     }
+
+
+def resume(state: State, checkpoint: Path) -> None:
+    """Continue where a checkpoint ends; raise CheckpointError if it is of another network."""
+    saved = read_checkpoint(checkpoint)
+    try:
+        restore(state, saved)
+    # What torch raises for names, shapes and groups that do not fit, and dicts for what lacks.
+    except (RuntimeError, ValueError, LookupError) as error:
+        raise CheckpointError(f"{checkpoint}: belongs to another run: {error}") from error
 
 
 def restore(state: State, saved: Mapping[str, Any]) -> None:
