@@ -117,9 +117,10 @@ def fit(
             figures |= {f"validation_{name}": value for name, value in found.items()}
         figures["seconds"] = time.perf_counter() - begun
         close_epoch(state, figures)
-        listener.epoch(state.epoch, figures)
         if checkpoint is not None:
             write_checkpoint(checkpoint, snapshot(state))
+        # Told last: who stops the run at what it shows loses nothing of it.
+        listener.epoch(state.epoch, figures)
     state.network.load_state_dict(state.best)
     return Fitted(state.network.cpu().eval(), state.history, state.best_epoch)
 
