@@ -191,10 +191,9 @@ def close_epoch(state: State, figures: Mapping[str, float]) -> None:
     """Count the epoch and keep its weights if validation says so; without validation, always."""
     state.epoch += 1
     state.history.append(dict(figures))
-    if not math.isfinite(figures["train_loss"]):
-        raise FloatingPointError(
-            f"the loss is {figures['train_loss']} in epoch {state.epoch}: lower optim.lr"
-        )
+    for name, value in figures.items():
+        if not math.isfinite(value):
+            raise FloatingPointError(f"{name} is {value} in epoch {state.epoch}: lower optim.lr")
     if "validation_loss" in figures and state.best_epoch:
         best = state.history[state.best_epoch - 1]
         # The loss tells apart epochs of equal accuracy: a small validation split has many.
