@@ -127,6 +127,12 @@ def test_a_wrong_override_is_refused(assignment: str, message: str) -> None:
         outer("name='x'", assignment)
 
 
+def test_an_override_within_a_value_that_is_no_table_is_refused() -> None:
+    """The file is wrong there, and the error says where."""
+    with pytest.raises(RecipeError, match="inner is 3: must be a table"):
+        outer("name='x'\ninner=3", "inner.rate=1")
+
+
 @given(
     name=st.text(st.characters(exclude_categories=["Cs"])),
     rate=st.floats(0, 1),
