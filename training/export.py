@@ -234,9 +234,9 @@ def write_texts(
     """Write reports as JSON and texts as they are."""
     for name, report in reports.items():
         content = json.dumps(report, indent=2, sort_keys=True, allow_nan=False)
-        (folder / f"{name}.json").write_text(content + "\n")
+        (folder / f"{name}.json").write_text(content + "\n", encoding="utf-8")
     for name, text in texts.items():
-        (folder / name).write_text(text)
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def producer(**versions: str) -> dict[str, str]:
