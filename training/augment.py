@@ -137,5 +137,6 @@ def _normal(shape: tuple[int, ...], like: Tensor, generator: Generator | None) -
 
 def _not_negative(**values: float) -> None:
     for name, value in values.items():
-        if value < 0:
+        # Written so that what is not a number is refused too.
+        if not value >= 0:
             raise ValueError(f"{name} {value}: must be 0 or more")

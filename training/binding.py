@@ -87,7 +87,10 @@ def override(kind: type, tree: Tree, assignment: str) -> None:
         here = _branch(_field_type(here, part, path[:depth]), tree.get(part))
         if here is None:
             raise RecipeError(f"{key}: '{'.'.join(path[: depth + 1])}' is not a section")
-        tree = tree.setdefault(part, {})
+        section = tree.setdefault(part, {})
+        if not isinstance(section, dict):
+            raise RecipeError(f"{'.'.join(path[: depth + 1])} is {section!r}: must be a table")
+        tree = section
     tree[last] = _parsed(text, _field_type(here, last, path))
 
 

@@ -16,13 +16,17 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.optim import Optimizer
 
+from service.errors import ServiceError
+
 Values = Mapping[str, Any]
 _TENSOR = "$tensor"
 _STATE = "state"
 
 
-class CheckpointError(Exception):
+class CheckpointError(ServiceError):
     """A checkpoint cannot be read, or belongs to another run."""
+
+    code = "invalid_checkpoint"
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,6 +82,8 @@ def export_bundle(  # noqa: PLR0913 - the parts of a bundle, all named at the ca
     batch 1, 2, 7, 64 and lengths 1, 7, max, and a row in a batch equals the same row alone.
     """
     extras = extras or Extras()
+    if len(golden) < MIN_VECTORS:
+        raise ExportError(f"{len(golden)} golden inputs, at least {MIN_VECTORS} are needed")
     network = _Tupled(module).eval()
     model = repository / name
     number = version or next_version(model)
@@ -213,8 +215,6 @@ def record(
     network: nn.Module, contract: Contract, raws: Sequence[bytes], media_type: str
 ) -> Golden:
     """Return the golden vectors: each raw input through the pipeline and the network, alone."""
-    if len(raws) < MIN_VECTORS:
-        raise ExportError(f"{len(raws)} golden inputs, at least {MIN_VECTORS} are needed")
     pipeline = make_pipeline(contract)
     names = [output.name for output in contract.outputs]
     expected: dict[str, list[Any]] = {name: [] for name in names}
@@ -234,9 +234,9 @@ def write_texts(
     """Write reports as JSON and texts as they are."""
     for name, report in reports.items():
         content = json.dumps(report, indent=2, sort_keys=True, allow_nan=False)
-        (folder / f"{name}.json").write_text(content + "\n")
+        (folder / f"{name}.json").write_text(content + "\n", encoding="utf-8")
     for name, text in texts.items():
-        (folder / name).write_text(text)
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def producer(**versions: str) -> dict[str, str]:

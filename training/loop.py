@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from training.checkpoint import (
+    CheckpointError,
     Randomness,
     read_checkpoint,
     restore_optimizer,
@@ -106,7 +107,7 @@ def fit(
     listener = listener or Silent()
     state = begin(build, plan)
     if checkpoint is not None and checkpoint.exists():
-        restore(state, read_checkpoint(checkpoint))
+        resume(state, checkpoint)
     while not ended(state, plan.train):
         begun = time.perf_counter()
         figures = train_epoch(state, problem, plan, listener)
@@ -116,9 +117,10 @@ def fit(
             figures |= {f"validation_{name}": value for name, value in found.items()}
         figures["seconds"] = time.perf_counter() - begun
         close_epoch(state, figures)
-        listener.epoch(state.epoch, figures)
         if checkpoint is not None:
             write_checkpoint(checkpoint, snapshot(state))
+        # Told last: who stops the run at what it shows loses nothing of it.
+        listener.epoch(state.epoch, figures)
     state.network.load_state_dict(state.best)
     return Fitted(state.network.cpu().eval(), state.history, state.best_epoch)
 
@@ -189,10 +191,9 @@ def close_epoch(state: State, figures: Mapping[str, float]) -> None:
     """Count the epoch and keep its weights if validation says so; without validation, always."""
     state.epoch += 1
     state.history.append(dict(figures))
-    if not math.isfinite(figures["train_loss"]):
-        raise FloatingPointError(
-            f"the loss is {figures['train_loss']} in epoch {state.epoch}: lower optim.lr"
-        )
+    for name, value in figures.items():
+        if not math.isfinite(value):
+            raise FloatingPointError(f"{name} is {value} in epoch {state.epoch}: lower optim.lr")
     if "validation_loss" in figures and state.best_epoch:
         best = state.history[state.best_epoch - 1]
         # The loss tells apart epochs of equal accuracy: a small validation split has many.
@@ -246,6 +247,16 @@ def snapshot(state: State) -> dict[str, Any]:
         "best": state.best,
         "history": state.history,
     }
+
+
+def resume(state: State, checkpoint: Path) -> None:
+    """Continue where a checkpoint ends; raise CheckpointError if it is of another network."""
+    saved = read_checkpoint(checkpoint)
+    try:
+        restore(state, saved)
+    # What torch raises for names, shapes and groups that do not fit, and dicts for what lacks.
+    except (RuntimeError, ValueError, LookupError) as error:
+        raise CheckpointError(f"{checkpoint}: belongs to another run: {error}") from error
 
 
 def restore(state: State, saved: Mapping[str, Any]) -> None:

@@ -35,7 +35,7 @@ def usable_cores() -> int:
 def cpu_model(cpuinfo: Path) -> str:
     """Return the processor's name, or its architecture where the system does not tell."""
     if cpuinfo.is_file():
-        for line in cpuinfo.read_text(errors="replace").splitlines():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.machine()

@@ -24,7 +24,13 @@ from training.recipe import ArticleCnnModel, AttentionModel, CnnModel, Model, Rn
 # Sizes that an exporter could take for another axis of the same size are avoided.
 _BATCHES = (3, 5, 7, 11)
 _LENGTHS = (11, 13, 17, 19)
-_TAKES = {"image": "cnn or cnn-article", "sequence": "rnn", "text": "attention", "tensor": "none"}
+_TAKE = {"image": ("cnn", "cnn-article"), "sequence": ("rnn",), "text": ("attention",)}
+
+
+def require_family(model: Model, kind: str) -> None:
+    """Raise ValueError, with what does, where the network's family does not take this kind."""
+    if model.family not in _TAKE.get(kind, ()):
+        raise _foreign(model, kind)
 
 
 def build_network(model: Model, contract: Contract) -> nn.Module:
@@ -33,17 +39,20 @@ def build_network(model: Model, contract: Contract) -> nn.Module:
     Raises ValueError where the family does not take this kind of data, or its sizes do not fit.
     """
     classes, pipeline = len(contract.labels or ()), contract.pipeline
-    if isinstance(pipeline, ImagePipeline):
+    if isinstance(pipeline, ImagePipeline) and isinstance(model, CnnModel | ArticleCnnModel):
         shape = (pipeline.channels, pipeline.height, pipeline.width)
-        if isinstance(model, CnnModel | ArticleCnnModel):
-            return _convolutional(model, shape, classes)
+        return _convolutional(model, shape, classes)
     if isinstance(pipeline, SequencePipeline) and isinstance(model, RnnModel):
         return _recurrent(model, pipeline.channels, classes)
     if isinstance(pipeline, TextPipeline) and isinstance(model, AttentionModel):
         return _attentive(model, pipeline.tokenizer.vocabulary, classes)
-    raise ValueError(
-        f"model.family '{model.family}' does not take data of kind '{pipeline.kind}'; "
-        f"{_TAKES[pipeline.kind]} does"
+    raise _foreign(model, pipeline.kind)
+
+
+def _foreign(model: Model, kind: str) -> ValueError:
+    families = " or ".join(_TAKE.get(kind, ("none",)))
+    return ValueError(
+        f"model.family '{model.family}' does not take data of kind '{kind}'; {families} does"
     )
 
 

@@ -20,11 +20,14 @@ from service.golden import MIN_VECTORS, Golden
 from service.golden import dump as dump_golden
 from service.pipeline import NPZ
 from service.tensors import TensorSpec, from_onnx
+from training.data.dataset import DataError
+from training.data.npz import read_npz
 from training.export import producer, write_texts
 from training.parity import ExportError, difference
 
 Arrays = Mapping[str, NDArray[Any]]
 _SAME_ROW = 1e-5
+_MAX_VECTOR_BYTES = 1 << 30
 
 
 def pack_model(
@@ -61,9 +64,8 @@ def pack_model(
 
 def _read_vectors(file: Path) -> dict[str, NDArray[Any]]:
     try:
-        with np.load(file, allow_pickle=False) as archive:
-            vectors = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError) as error:
+        vectors = read_npz(file.read_bytes(), file.name, limit=_MAX_VECTOR_BYTES)
+    except (OSError, DataError) as error:
         raise ExportError(f"{file}: not an npz file of plain arrays: {error}") from error
     counts = {name: len(array) if array.ndim else 0 for name, array in vectors.items()}
     if not counts or len(set(counts.values())) > 1 or min(counts.values()) < MIN_VECTORS:

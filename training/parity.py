@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from service.contract import Contract, InputContract, SequencePipeline, TextPipeline
+from service.errors import ServiceError
 from service.tensors import DATATYPES
 
 BATCH_SIZES = (1, 2, 7, 64)
@@ -24,8 +25,10 @@ Array = NDArray[Any]
 Graph = Callable[[Sequence[Tensor]], list[Array]]
 
 
-class ExportError(Exception):
+class ExportError(ServiceError):
     """The export was refused; nothing was published."""
+
+    code = "export_refused"
 
 
 @dataclass(frozen=True, slots=True)

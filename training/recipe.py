@@ -168,7 +168,9 @@ def parse_recipe(text: str, overrides: Sequence[str] = (), where: str = "recipe"
 
 def _text(source: str) -> tuple[str, str]:
     path = Path(source)
-    file = path / "recipe.toml" if path.is_dir() else path
+    inside = path / "recipe.toml"
+    # A folder that only happens to be called like a recipe does not hide it.
+    file = inside if inside.is_file() else path
     if file.suffix == ".toml":
         try:
             return file.read_text(encoding="utf-8"), str(file)

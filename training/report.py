@@ -131,7 +131,7 @@ class Report:
 def write_report(folder: Path, report: Report) -> None:
     """Write metrics, the model card and the plots into a run's folder."""
     write_json(folder / "metrics.json", report.metrics())
-    (folder / "model_card.md").write_text(report.card())
+    (folder / "model_card.md").write_text(report.card(), encoding="utf-8")
     write_history(folder, report.learnt)
     scores = report.evaluation.scores
     plot_confusion(folder / "plots" / "confusion.png", scores.confusion, report.dataset.classes)
@@ -162,7 +162,7 @@ def worst_errors(report: Report) -> tuple[list[object], list[str]]:
 def write_json(file: Path, content: Mapping[str, Any]) -> None:
     """Write JSON for machines that a person can read too."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+    file.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _figures(scores: Scores) -> str:

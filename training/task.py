@@ -15,7 +15,7 @@ from training.features import Inputs, make_features
 from training.loop import Plan, Problem, Split
 from training.losses import class_counts, make_loss
 from training.machine import usable_cores
-from training.networks import build_network
+from training.networks import build_network, require_family
 from training.recipe import AttentionModel, AugmentConfig, Recipe
 
 
@@ -72,6 +72,7 @@ def make_task(recipe: Recipe) -> Task:
     this kind of data.
     """
     dataset = load(recipe.data)
+    require_family(recipe.model, dataset.kind)
     _refuse_foreign_augment(recipe.augment, dataset.kind)
     model = recipe.model
     if isinstance(model, AttentionModel):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
@@ -138,7 +140,8 @@ def test_image_values_out_of_range_are_refused(name: str, value: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("noise", -1.0), ("offset", -0.5), ("gain", -0.1), ("crop", 1.0)]
+    ("name", "value"),
+    [("noise", -1.0), ("offset", -0.5), ("gain", -0.1), ("crop", 1.0), ("noise", math.nan)],
 )
 def test_series_values_out_of_range_are_refused(name: str, value: float) -> None:
     """The error names the field and the value."""

@@ -127,14 +127,20 @@ def test_a_wrong_override_is_refused(assignment: str, message: str) -> None:
         outer("name='x'", assignment)
 
 
+def test_an_override_within_a_value_that_is_no_table_is_refused() -> None:
+    """The file is wrong there, and the error says where."""
+    with pytest.raises(RecipeError, match="inner is 3: must be a table"):
+        outer("name='x'\ninner=3", "inner.rate=1")
+
+
 @given(
-    st.text(st.characters(exclude_categories=["Cs"])),
-    st.floats(0, 1),
-    st.lists(st.integers(-(2**40), 2**40)),
-    st.booleans(),
+    name=st.text(st.characters(exclude_categories=["Cs"])),
+    rate=st.floats(0, 1),
+    sizes=st.lists(st.integers(-(2**40), 2**40)),
+    on=st.booleans(),
 )
 def test_a_recipe_survives_being_written(
-    name: str, rate: float, sizes: list[int], on: bool
+    name: str, rate: float, sizes: list[int], *, on: bool
 ) -> None:
     """What `to_toml` writes is read back as the same value, whatever the texts hold."""
     value = Outer(name, Square(side=3), Inner(rate, "fast" if rate else "slow"), tuple(sizes), on)

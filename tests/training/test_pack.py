@@ -27,7 +27,8 @@ def save_softmax(
     values = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)) for name in ("x", "y")
     ]
-    weight = helper.make_tensor("w", TensorProto.FLOAT, [3], np.ones(3, np.float32), raw=False)
+    # Only weights that are kept as raw bytes can lie in a file of their own.
+    weight = numpy_helper.from_array(np.ones(3, np.float32), "w")
     graph = helper.make_graph(
         [
             helper.make_node("Add", ["x", "w"], ["sum"]),
@@ -163,6 +164,21 @@ def test_unfit_golden_inputs_are_refused(
         pack_model(model, tmp_path / "golden.npz", repository=tmp_path / "m", name="packed")
 
     assert not list((tmp_path / "m").rglob("bundle.json"))
+
+
+@pytest.mark.parametrize("cut", [0, 30, -1])
+def test_what_is_no_npz_is_refused_by_name(tmp_path: Path, cut: int) -> None:
+    """A single array, and a file that lacks its end, are answers and not crashes."""
+    model = save_softmax(tmp_path / "model.onnx", ["n", 3], 1)
+    file = save_vectors(tmp_path / "golden.npz")
+    if cut:
+        file.write_bytes(file.read_bytes()[:cut])
+    else:
+        with file.open("wb") as stream:
+            np.save(stream, np.zeros((16, 3), np.float32))
+
+    with pytest.raises(ExportError, match=r"golden\.npz: not an npz file of plain arrays"):
+        pack_model(model, file, repository=tmp_path / "m", name="packed")
 
 
 def test_labels_must_fit_the_output(tmp_path: Path) -> None:

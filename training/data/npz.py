@@ -97,4 +97,5 @@ def cut(
     with np.errstate(over="ignore"):
         # Beyond float32 becomes infinite here, which the checks of the data set refuse.
         single = values.astype(np.float32)
-    return tuple(part.copy() for part in np.split(single, np.cumsum(lengths)[:-1]))
+    # What is left behind the last series is empty, as are the values where there is no series.
+    return tuple(part.copy() for part in np.split(single, np.cumsum(lengths))[:-1])

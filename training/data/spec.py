@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from training.binding import Range
 
 Format = Literal["", "images", "series", "texts"]
 
@@ -27,6 +29,6 @@ class DataSpec:
     classes: tuple[str, ...] = ()
     split_column: str = ""
     test_fraction: float = 0.2
-    seed: int = 0
-    limit: int = 0
+    seed: Annotated[int, Range(0)] = 0
+    limit: Annotated[int, Range(0)] = 0
     image_size: tuple[int, int] | None = None

@@ -237,5 +237,6 @@ def picture(
 def npz(**arrays: object) -> bytes:
     """Return an npz file."""
     out = io.BytesIO()
-    np.savez_compressed(out, **{name: np.asarray(array) for name, array in arrays.items()})
+    named = {name: np.asarray(array) for name, array in arrays.items()}
+    np.savez_compressed(out, allow_pickle=False, **named)
     return out.getvalue()

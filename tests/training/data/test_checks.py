@@ -7,7 +7,7 @@ import numpy as np
 from training.data import DataSet, Examples, check, make_dataset
 
 
-def dataset(train: str, test: str, **texts: dict[int, str]) -> DataSet:
+def dataset(train: str, test: str, /, **texts: dict[int, str]) -> DataSet:
     """Return a data set whose labels are these letters, its texts all different or as given."""
 
     def examples(part: str, letters: str) -> Examples:

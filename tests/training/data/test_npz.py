@@ -78,7 +78,8 @@ def header(text: bytes, body: bytes = b"") -> bytes:
         ),
         (
             header(
-                b"{'descr': '|u1', 'fortran_order': False, 'shape': (0, 99999999999999999), }\n"
+                b"{'descr': '|u1', 'fortran_order': False, "
+                b"'shape': (0, 99999999999999999, 99999999999999999), }\n"
             ),
             "x: shape",
         ),
@@ -152,3 +153,8 @@ def test_cut_series_are_their_own() -> None:
     first, second = cut(VALUES, np.array([1, 2]), "x")
     np.testing.assert_array_equal(second, VALUES[1:])
     assert not np.shares_memory(first, second)
+
+
+def test_no_lengths_are_no_series() -> None:
+    """An empty file holds nothing, not one empty series."""
+    assert cut(VALUES[:0], np.zeros(0, np.int64), "x") == ()

@@ -17,6 +17,7 @@ from .fixtures import npz, refusal, write_folder, write_tar
 
 LENGTHS = [2, 3, 1, 4, 2, 2]
 VALUES = np.arange(14 * 2, dtype=np.float32).reshape(14, 2)
+NONE = np.zeros(0, np.int64)
 WHOLE = {"values": VALUES, "lengths": LENGTHS, "labels": [0, 1, 0, 1, 0, 1]}
 
 
@@ -86,7 +87,8 @@ def test_many_numbered_classes_keep_their_order(tmp_path: Path) -> None:
         ({"ids": [1, 2, 3, 4, 5, 1]}, "record 5: id '1' is also at a.npz: record 0"),
         ({"values": VALUES * np.nan}, "nan at step 0, channel 0: must be finite"),
         ({"values": VALUES.astype(float) * 1e39}, "inf at step 0, channel 1: must be finite"),
-        ({"values": VALUES[:0], "lengths": [], "labels": []}, "no class has two"),
+        ({"values": VALUES[:0], "lengths": NONE, "labels": NONE}, "no class has two"),
+        ({"lengths": []}, "'lengths': values of type float64: must be whole numbers"),
     ],
 )
 def test_wrong_npz_is_refused(tmp_path: Path, change: dict[str, object], text: str) -> None:

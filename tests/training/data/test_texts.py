@@ -75,13 +75,16 @@ def test_numbers_as_labels_keep_their_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("raw", "text"),
     [
-        (b'{"label": "a", "text": "caf\xe9"}', "line 1: not UTF-8: .* at byte 26"),
+        (b'{"label": "a", "text": "caf\xe9"}', "line 1: not UTF-8: .* at byte 27"),
         (lines(ROWS[0]) + b"\n" + lines(ROWS[1]), "line 2: not JSON"),
         (b"", "line 1: not JSON"),
         (b"\xef\xbb\xbf" + lines(ROWS[0]), "line 1: not JSON: .*BOM"),
         (b"[" * 100000, "line 1: not JSON"),
         (b'{"label": ' + b"9" * 5000 + b"}", "line 1: not JSON"),
-        (b'{"label": "a", "text": "' + b"x" * MAX_LINE + b'"}', "at most 4194304 are allowed"),
+        (
+            b'{"label": "a", "text": "' + b"x" * MAX_LINE + b'"}',
+            "line 1: 4194330 bytes, at most 4194304 are allowed",
+        ),
         (b"[1]", "line 1: a list: must be an object"),
         (lines({"text": "x"}), "line 1: label None"),
         (lines({"label": True, "text": "x"}), "line 1: label True"),
