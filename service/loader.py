@@ -13,9 +13,11 @@ from service.bundle import GOLDEN_FILE, REPORTS, Bundle, read_bundle
 from service.contract import MODEL_FILE, Contract, InputContract, OutputContract, TensorPipeline
 from service.engine import Engine, EngineOptions, OrtEngine
 from service.errors import BundleError, VerificationFailed
+from service.golden import Golden
 from service.golden import load as load_golden
 from service.pipeline import Pipeline, make_pipeline
 from service.repository import Found
+from service.showcase import Showcase, showcase_of
 from service.verifier import check_contract, verify
 
 Verify = Literal["enforce", "advisory", "off"]
@@ -38,6 +40,7 @@ class Loaded:
     pipeline: Pipeline
     engine: Engine
     info: dict[str, object]
+    showcase: Showcase | None = None
 
 
 def load_model(found: Found, options: LoadOptions, on_step: Callable[[str], None]) -> Loaded:
@@ -57,7 +60,8 @@ def load_model(found: Found, options: LoadOptions, on_step: Callable[[str], None
         contract = bundle.manifest if bundle is not None else bare_contract(engine)
         pipeline = make_pipeline(contract)
         on_step("VERIFYING")
-        proof = _prove(bundle, engine, pipeline, options)
+        proof, golden = _prove(bundle, engine, pipeline, options)
+        showcase = showcase_of(contract, pipeline, golden)
         about = _about(found, bundle, contract)
     except BaseException:
         engine.close()
@@ -73,7 +77,7 @@ def load_model(found: Found, options: LoadOptions, on_step: Callable[[str], None
         },
         "load_seconds": round(time.monotonic() - started, 3),
     }
-    return Loaded(contract, pipeline, engine, info)
+    return Loaded(contract, pipeline, engine, info, showcase)
 
 
 def bare_contract(engine: Engine) -> Contract:
@@ -101,12 +105,15 @@ def bare_contract(engine: Engine) -> Contract:
 
 def _prove(
     bundle: Bundle | None, engine: Engine, pipeline: Pipeline, options: LoadOptions
-) -> dict[str, object]:
-    """Return what was proved, or why nothing was; raise only if ``verify`` is "enforce"."""
+) -> tuple[dict[str, object], Golden | None]:
+    """Return what was proved, or why nothing was, and the vectors that it was proved with.
+
+    Raises only if ``verify`` is "enforce".
+    """
     if bundle is None:
-        return {"status": "skipped", "reason": "a bare ONNX file carries no proof"}
+        return {"status": "skipped", "reason": "a bare ONNX file carries no proof"}, None
     if options.verify == "off":
-        return {"status": "skipped", "reason": "switched off by verify = off"}
+        return {"status": "skipped", "reason": "switched off by verify = off"}, None
     try:
         check_contract(bundle.manifest, engine)
         golden = load_golden(bundle.read(GOLDEN_FILE))
@@ -114,8 +121,8 @@ def _prove(
     except (VerificationFailed, BundleError) as error:
         if options.verify == "enforce":
             raise
-        return {"status": "failed", "reason": str(error)}
-    return {"status": "passed", **report.as_json()}
+        return {"status": "failed", "reason": str(error)}, None
+    return {"status": "passed", **report.as_json()}, golden
 
 
 def _about(found: Found, bundle: Bundle | None, contract: Contract) -> dict[str, object]:

@@ -18,6 +18,7 @@ from service.loader import Loaded, LoadOptions, load_model
 from service.logs import printable
 from service.observer import BatchReport, Observer
 from service.repository import Found
+from service.showcase import Showcase
 from service.tensors import TensorSpec
 
 _log = logging.getLogger("onnxport.registry")
@@ -53,7 +54,7 @@ class ModelView:
     """What anybody may know about one version, as plain values.
 
     ``reason`` is "" unless the version has failed; ``inputs``, ``outputs`` and ``info`` are empty
-    until it has been opened.
+    until it has been opened, and ``showcase`` is None.
     """
 
     name: str
@@ -63,6 +64,7 @@ class ModelView:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     info: dict[str, object]
+    showcase: Showcase | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,7 @@ class _Entry:
             loaded.contract.input_specs if loaded else (),
             loaded.contract.output_specs if loaded else (),
             loaded.info if loaded else {},
+            loaded.showcase if loaded else None,
         )
 
 

@@ -156,7 +156,9 @@ def picture_bundle(repository: Path, name: str = "pictures") -> Bundle:
     return _publish(repository / name, contract, graph, raws=raws, media_type="image/png")
 
 
-def series_bundle(repository: Path, name: str = "series") -> Bundle:
+def series_bundle(
+    repository: Path, name: str = "series", *, channels: int = 2, max_length: int = 8
+) -> Bundle:
     """Publish a regression: the sum over all steps and channels, divided by the true length."""
     nodes = [
         helper.make_node("ReduceSum", ["values", "axes"], ["total"], keepdims=0),
@@ -167,23 +169,25 @@ def series_bundle(repository: Path, name: str = "series") -> Bundle:
     contract = Contract(
         task="regression",
         inputs=[
-            InputContract(name="values", datatype="FP32", shape=["batch", "time", 2]),
+            InputContract(name="values", datatype="FP32", shape=["batch", "time", channels]),
             InputContract(name="lengths", datatype="INT64", shape=["batch"], minimum=1),
         ],
         outputs=[OutputContract(name="answer", datatype="FP32", shape=["batch", 1])],
-        pipeline=SequencePipeline(channels=2, mean=[0, 0], std=[1, 1], max_length=8),
+        pipeline=SequencePipeline(
+            channels=channels, mean=[0] * channels, std=[1] * channels, max_length=max_length
+        ),
         batchable=True,
     )
     graph = Graph(
         nodes,
         inputs=[
-            value("values", TensorProto.FLOAT, "batch", "time", 2),
+            value("values", TensorProto.FLOAT, "batch", "time", channels),
             value("lengths", TensorProto.INT64, "batch"),
         ],
         outputs=[value("answer", TensorProto.FLOAT, "batch", 1)],
         constants={"axes": np.asarray([1, 2]), "last": np.asarray([1])},
     )
-    raws = [orjson.dumps([[i, 1]] * (1 + i % 4)) for i in range(16)]
+    raws = [orjson.dumps([[i] + [1] * (channels - 1)] * (1 + i % 4)) for i in range(16)]
     return _publish(repository / name, contract, graph, raws=raws, media_type="application/json")
 
 
