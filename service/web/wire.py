@@ -246,7 +246,7 @@ def _refuse_foreign_form(output: Mapping[str, Any], where: str) -> None:
 
 def _output(name: str, value: Tensor) -> dict[str, object]:
     datatype = from_numpy(value.dtype)
-    if datatype is None or datatype.wire == "FP16":
+    if datatype is None or datatype.wire in ("FP16", "BF16"):
         raise InvalidRequest(f"output '{name}': {value.dtype} has no form in JSON")
     return {
         "name": name,

@@ -18,7 +18,7 @@ from service.tensors import DATATYPES, Tensor, from_numpy
 from service.web import wire
 from tests.support.fakes import TIMINGS
 
-JSON_DATATYPES = [name for name in DATATYPES if name not in ("FP16", "BYTES")]
+JSON_DATATYPES = [name for name in DATATYPES if name not in ("FP16", "BF16", "BYTES")]
 
 
 def request(**changes: object) -> dict[str, object]:
