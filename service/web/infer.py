@@ -23,6 +23,7 @@ from service.web.exchange import (
     while_connected,
 )
 from service.web.response import Encoded, encode
+from service.web.skim import Skimmer
 from service.web.wire import Form, InferCall
 
 # Above, bytes are turned into tensors and back beside the event loop.
@@ -37,6 +38,7 @@ class Infer:
         self._models = parts.models
         self._answers = parts.answers
         self._options = parts.options
+        self._skimmer = Skimmer()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one call."""
@@ -50,9 +52,10 @@ class Infer:
         if json_bytes == 0:
             call = self._raw(name, version, body)
         elif len(body) > _OFF_LOOP_BYTES:
-            call = await asyncio.to_thread(self._decode, body, json_bytes)
+            # With a parser of its own, which another thread needs, and whose memory is not kept.
+            call = await asyncio.to_thread(self._decode, body, json_bytes, Skimmer())
         else:
-            call = self._decode(body, json_bytes)
+            call = self._decode(body, json_bytes, self._skimmer)
         deadline = deadline_of(
             headers, started, default=self._options.deadline, timeout=call.timeout
         )
@@ -63,9 +66,9 @@ class Infer:
         prediction = await while_connected(receive, work)
         await _answer(send, headers, await _encoded(call, prediction))
 
-    def _decode(self, body: bytes, json_bytes: int | None) -> InferCall:
+    def _decode(self, body: bytes, json_bytes: int | None, skimmer: Skimmer) -> InferCall:
         max_depth = self._options.max_json_depth
-        return wire.decode(body, json_bytes=json_bytes, max_depth=max_depth)
+        return wire.decode(body, json_bytes=json_bytes, max_depth=max_depth, skimmer=skimmer)
 
     def _raw(self, name: str, version: int | None, body: bytes) -> InferCall:
         """Return the call whose body is the only input's bytes, without JSON."""
