@@ -8,7 +8,7 @@ import numpy as np
 
 from service.calls import own_rows
 from service.contract import Contract
-from service.tensors import Tensor, Tensors
+from service.tensors import BFLOAT16, Tensor, Tensors
 
 Answer = object
 
@@ -33,6 +33,9 @@ def _element(value: Tensor) -> object:
     array = np.asarray(value)
     if array.dtype.hasobject:
         return array.tolist()
+    if array.dtype == BFLOAT16:
+        # Every value has the same digits in FP32, which JSON can be written from.
+        array = array.astype(np.float32)
     # A row of one number is that number; ascontiguousarray would make it a list of one.
     return np.ascontiguousarray(array) if array.ndim else array[()]
 

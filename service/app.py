@@ -99,6 +99,7 @@ def create_app(settings: Settings, found: Sequence[Found] | None = None) -> Fast
     )
     options = WebOptions(
         max_body_bytes=settings.max_body_bytes,
+        max_decompressed_bytes=settings.max_decompressed_bytes,
         max_json_depth=settings.max_json_depth,
         deadline=settings.deadline,
         root_path=settings.root_path,

@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 
 from service.errors import InvalidRequest
-from service.tensors import Tensor
+from service.tensors import BFLOAT16, Tensor
 
 MAX_DEPTH = 32
 # From here on FP64 skips whole numbers, so that it is not known which one was meant.
@@ -71,7 +71,8 @@ def array_from_json(value: object, dtype: np.dtype[Any], what: str) -> Tensor:
         if dtype.kind in "iu":
             return _integers(value, dtype, what, exact=types == {int})
         with np.errstate(over="ignore"):
-            array = np.array(value, dtype)
+            # bfloat16 itself knows no null.
+            array = np.array(value, np.float32 if dtype == BFLOAT16 else dtype)
     except ValueError as error:
         raise InvalidRequest(f"{what}: ragged or mixed nesting of lists") from error
     except OverflowError as error:
@@ -79,7 +80,7 @@ def array_from_json(value: object, dtype: np.dtype[Any], what: str) -> Tensor:
     # For texts, numpy takes the inner lists of a ragged nesting as elements.
     if array.dtype.hasobject and any(isinstance(element, list) for element in array.flat):
         raise InvalidRequest(f"{what}: ragged or mixed nesting of lists")
-    return array
+    return array.astype(dtype, copy=False)
 
 
 def kind_of(value: object) -> str:
@@ -95,9 +96,13 @@ def _allowed_types(dtype: np.dtype[Any]) -> set[type]:
         return {bool}
     if dtype.kind == "O":
         return {str}
-    if dtype.kind == "f":
+    if _is_float(dtype):
         return {int, float, type(None)}
     return {int, float}
+
+
+def _is_float(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind == "f" or dtype == BFLOAT16
 
 
 def _leaf_types(value: object) -> Iterator[type]:
@@ -162,8 +167,9 @@ def _without_points(value: object, dtype: np.dtype[Any], what: str) -> object:
 
 def _bad_element(value: object, allowed: set[type], dtype: np.dtype[Any], what: str) -> str:
     path, seen = next(_bad_elements(value, allowed, ""), ("", value))
-    kinds = {"b": "true or false", "O": "a string", "f": "a number"}
-    wanted = kinds.get(dtype.kind, "a whole number")
+    kinds = {"b": "true or false", "O": "a string"}
+    number = "a number" if _is_float(dtype) else "a whole number"
+    wanted = kinds.get(dtype.kind, number)
     return f"{what}{path}: expected {wanted}, got {kind_of(seen)}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,13 +24,14 @@ Prepare = Callable[[LiveModel], list[Row]]
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The outputs of one call, in the model's order."""
+    """The outputs of one call, in the model's order, and the names of the classes they score."""
 
     model: str
     version: int
     outputs: dict[str, Tensor]
     rows: int
     timings: Timings
+    labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,9 @@ class Predictor:
             names = _wanted(contract, wanted)
             ran = await self._submit(live, inputs, names, stages, deadline)
             outputs = {n: ran.outputs[n] for n in names}
-            return Prediction(live.name, live.version, outputs, stages.rows, ran.timings)
+            return Prediction(
+                live.name, live.version, outputs, stages.rows, ran.timings, _labels(contract)
+            )
 
     async def predict(
         self, name: str, version: int | None, instances: Sequence[object], *, deadline: float
@@ -221,6 +224,10 @@ def _wanted(contract: Contract, wanted: Sequence[str] | None) -> list[str]:
             known = ", ".join(f"'{n}'" for n in names)
             raise InvalidRequest(f"output '{name}': the model has no such output; it has {known}")
     return [name for name in names if name in wanted]
+
+
+def _labels(contract: Contract) -> dict[str, list[str]]:
+    return {} if contract.labels is None else {contract.answer.name: contract.labels}
 
 
 def _parsed(live: LiveModel, index: int, instance: object) -> Row:

@@ -45,6 +45,9 @@ class Settings(BaseSettings):
     )
     root_path: str = Field("", description="The path that a proxy in front has cut off.")
     max_body_bytes: int = Field(64 << 20, ge=1, le=4 << 30, description="The largest request body.")
+    max_decompressed_bytes: int = Field(
+        64 << 20, ge=1, le=4 << 30, description="The largest body after it is unpacked."
+    )
     max_json_depth: int = Field(32, ge=4, le=1000, description="The deepest nesting of JSON.")
     max_batch_rows: int = Field(32, ge=1, le=65_536, description="The most rows of one run.")
     queue_rows: int = Field(

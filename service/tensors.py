@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from ml_dtypes import bfloat16
 from numpy.typing import DTypeLike, NDArray
 
 from service.errors import InvalidRequest
 
 Tensor = NDArray[Any]
 Tensors = Mapping[str, Tensor]
+
+# numpy has no such type of its own; it counts this one neither as a float nor as a number.
+BFLOAT16 = np.dtype(bfloat16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,7 @@ class Datatype:
     @property
     def is_float(self) -> bool:
         """Whether elements are floating-point numbers."""
-        return self.numpy.kind == "f"
+        return self.numpy.kind == "f" or self.numpy == BFLOAT16
 
 
 def _datatypes(*rows: tuple[str, DTypeLike, str]) -> dict[str, Datatype]:
@@ -54,6 +58,7 @@ DATATYPES: Mapping[str, Datatype] = _datatypes(
     ("INT32", np.int32, "int32"),
     ("INT64", np.int64, "int64"),
     ("FP16", np.float16, "float16"),
+    ("BF16", BFLOAT16, "bfloat16"),
     ("FP32", np.float32, "float"),
     ("FP64", np.float64, "double"),
     ("BYTES", np.object_, "string"),

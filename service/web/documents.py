@@ -6,6 +6,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from service.web.infer_document import INFER_SCHEMAS
+from service.web.openapi import errors as _errors
+from service.web.openapi import json_content as _json
+from service.web.openapi import schema as _schema
+
 _PARAMETERS: Mapping[str, dict[str, Any]] = {
     "name": {"description": "The model's name.", "schema": {"type": "string"}},
     "version": {
@@ -13,33 +18,6 @@ _PARAMETERS: Mapping[str, dict[str, Any]] = {
         "schema": {"type": "string", "pattern": "^[0-9]+$"},
     },
 }
-_ERRORS: Mapping[str, str] = {
-    "400": "The request is wrong; the text names the field and the value seen.",
-    "404": "No such model or version.",
-    "413": "The body, a tensor or a picture is over its limit.",
-    "415": "The body has an encoding that the server does not undo.",
-    "501": "The protocol knows this feature, this server does not have it.",
-    "503": "The model is loading, has failed, or its queue is full; Retry-After advises.",
-    "504": "The deadline passed before the answer was there.",
-}
-
-
-def _schema(name: str) -> dict[str, Any]:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def _json(schema: Mapping[str, Any], **examples: object) -> dict[str, Any]:
-    content: dict[str, Any] = {"schema": dict(schema)}
-    if examples:
-        content["examples"] = {key: {"value": value} for key, value in examples.items()}
-    return {"application/json": content}
-
-
-def _errors(*statuses: str) -> dict[str, Any]:
-    return {
-        status: {"description": _ERRORS[status], "content": _json(_schema("Error"))}
-        for status in statuses
-    }
 
 
 def _get(summary: str, example: object, *errors: str) -> dict[str, Any]:
@@ -61,55 +39,7 @@ COMPONENTS: dict[str, Any] = {
             "required": ["error"],
             "properties": {"error": {"type": "string"}},
         },
-        "Tensor": {
-            "type": "object",
-            "required": ["name", "datatype", "shape", "data"],
-            "properties": {
-                "name": {"type": "string"},
-                "datatype": {
-                    "type": "string",
-                    "description": "BOOL, UINT8-64, INT8-64, FP32, FP64 or BYTES.",
-                },
-                "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
-                "data": {
-                    "type": "array",
-                    "description": "Flat or nested, in row-major order.",
-                    "items": {},
-                },
-            },
-        },
-        "InferRequest": {
-            "type": "object",
-            "required": ["inputs"],
-            "properties": {
-                "id": {"type": "string", "description": "Echoed in the answer."},
-                "parameters": {
-                    "type": "object",
-                    "description": "`timeout` in microseconds.",
-                    "properties": {"timeout": {"type": "integer", "minimum": 0}},
-                },
-                "inputs": {"type": "array", "items": _schema("Tensor")},
-                "outputs": {
-                    "type": "array",
-                    "description": "The outputs that are wanted; all where it is left out.",
-                    "items": {
-                        "type": "object",
-                        "required": ["name"],
-                        "properties": {"name": {"type": "string"}},
-                    },
-                },
-            },
-        },
-        "InferResponse": {
-            "type": "object",
-            "required": ["model_name", "model_version", "outputs"],
-            "properties": {
-                "model_name": {"type": "string"},
-                "model_version": {"type": "string"},
-                "id": {"type": "string"},
-                "outputs": {"type": "array", "items": _schema("Tensor")},
-            },
-        },
+        **INFER_SCHEMAS,
         "PredictRequest": {
             "type": "object",
             "required": ["instances"],
@@ -131,36 +61,8 @@ COMPONENTS: dict[str, Any] = {
     }
 }
 
-_INFER_REQUEST = {
-    "id": "42",
-    "inputs": [
-        {"name": "values", "datatype": "FP32", "shape": [1, 4], "data": [0.1, 0.2, 0.3, 0.4]}
-    ],
-}
-_INFER_ANSWER = {
-    "model_name": "tiny",
-    "model_version": "1",
-    "id": "42",
-    "outputs": [{"name": "scores", "datatype": "FP32", "shape": [1, 2], "data": [0.25, 0.75]}],
-}
 _SCORES = {"label": "ham", "score": 0.98, "scores": {"ham": 0.98, "spam": 0.02}}
 
-INFER: dict[str, Any] = {
-    "summary": "Run a model on its own tensors (Open Inference Protocol, V2)",
-    "description": "The tensors are those of the graph, after all pre-processing. The header "
-    "`X-Request-Timeout-Ms` and the parameter `timeout` bound the call, the smaller wins.",
-    "requestBody": {
-        "required": True,
-        "content": _json(_schema("InferRequest"), one_row=_INFER_REQUEST),
-    },
-    "responses": {
-        "200": {
-            "description": "Flat data; null stands for NaN and infinities.",
-            "content": _json(_schema("InferResponse"), one_row=_INFER_ANSWER),
-        },
-        **_errors("400", "404", "413", "415", "501", "503", "504"),
-    },
-}
 PREDICT: dict[str, Any] = {
     "summary": "Answer raw inputs: pictures, series, texts, or plain rows (V1)",
     "description": "A body of type `image/png` or `image/jpeg` is one picture; everything else "
@@ -208,7 +110,8 @@ METADATA = _get(
 )
 INDEX = _get("The models' names", {"models": ["tiny"]})
 SERVER = _get(
-    "The server's name and version", {"name": "onnxport", "version": "1.0.0", "extensions": []}
+    "The server's name, version and extensions",
+    {"name": "onnxport", "version": "1.0.0", "extensions": ["binary_tensor_data"]},
 )
 INFO = _get(
     "Everything known of a model: contract, evaluation, parity, provider, files, state",
@@ -244,11 +147,12 @@ def operation(document: Mapping[str, Any], method: str, path: str) -> dict[str, 
     """Return an operation for one path: its id, its tag and the parameters that the path has."""
     names = re.findall(r"{(\w+)}", path)
     words = [method.lower(), *re.findall(r"\w+", path)]
+    in_path = [
+        {"name": name, "in": "path", "required": True, **_PARAMETERS[name]} for name in names
+    ]
     return {
         "operationId": "_".join(words),
         "tags": [words[1] if words[1:] and words[1] in ("v1", "v2") else "server"],
-        "parameters": [
-            {"name": name, "in": "path", "required": True, **_PARAMETERS[name]} for name in names
-        ],
         **document,
+        "parameters": [*in_path, *document.get("parameters", ())],
     }

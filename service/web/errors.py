@@ -14,7 +14,8 @@ from starlette.responses import Response
 from service.errors import Overloaded, ServiceError
 from service.logs import printable, request_id
 from service.metrics import Metrics
-from service.web.exchange import ERROR_CODE, MODEL, UnsupportedEncoding
+from service.web.encoding import ACCEPTED, UnsupportedEncoding
+from service.web.exchange import ERROR_CODE, MODEL
 
 STATUS: Mapping[str, int] = {
     "invalid_request": 400,
@@ -91,4 +92,4 @@ def _headers(error: Exception, code: str) -> dict[str, str]:
         return {"Retry-After": str(error.retry_after)}
     if code == "model_not_ready":
         return {"Retry-After": "1"}
-    return {"Accept-Encoding": "identity"} if isinstance(error, UnsupportedEncoding) else {}
+    return {"Accept-Encoding": ACCEPTED} if isinstance(error, UnsupportedEncoding) else {}

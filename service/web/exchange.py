@@ -13,22 +13,21 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from service.errors import InvalidRequest, UnsupportedMediaType
+from service.errors import InvalidRequest
 from service.predictor import Answered, Prediction
 from service.registry import ModelView
 from service.tensors import Tensors
+from service.web.encoding import Unpacker, coding_of
 
 # Keys of the ASGI scope; the guard reads them when it writes the access log.
 MODEL = "onnxport.model"
 ROAD = "onnxport.road"
 ERROR_CODE = "onnxport.error"
 
+MAX_DECOMPRESSED_BYTES = 64 << 20
+
 _MAX_VERSION_DIGITS = 18
 T = TypeVar("T")
-
-
-class UnsupportedEncoding(UnsupportedMediaType):
-    """The body is compressed in a way that is not undone here; the answer says what is."""
 
 
 class ClientGone(Exception):
@@ -40,6 +39,7 @@ class WebOptions:
     """Limits and habits of the HTTP side; ``deadline`` is in seconds."""
 
     max_body_bytes: int = 64 << 20
+    max_decompressed_bytes: int = MAX_DECOMPRESSED_BYTES
     max_json_depth: int = 32
     deadline: float = 30.0
     root_path: str = ""
@@ -120,19 +120,35 @@ def parse_version(text: str) -> int:
     return int(text)
 
 
-async def read_body(receive: Receive, headers: Mapping[bytes, bytes]) -> bytes:
-    """Return the whole body; raises UnsupportedEncoding if it is compressed."""
-    encoding = headers.get(b"content-encoding", b"identity").decode("latin-1").strip().lower()
-    if encoding not in ("", "identity"):
-        raise UnsupportedEncoding(f"Content-Encoding '{encoding}': only identity is understood")
-    parts = []
+async def read_body(
+    receive: Receive,
+    headers: Mapping[bytes, bytes],
+    *,
+    max_decompressed: int = MAX_DECOMPRESSED_BYTES,
+) -> bytes:
+    """Return the whole body, unpacked where it is compressed.
+
+    Raises UnsupportedEncoding for a coding that is not undone, TooLarge for a body that unpacks
+    to more than ``max_decompressed`` bytes, as soon as it does.
+    """
+    coding = coding_of(headers.get(b"content-encoding"))
+    unpacker = Unpacker(coding, max_bytes=max_decompressed) if coding else None
+    parts: list[bytes] = []
     more = True
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
-        parts.append(message.get("body", b""))
-        more = message.get("more_body", False)
+        part, more = message.get("body", b""), message.get("more_body", False)
+        if unpacker is None:
+            parts.append(part)
+            continue
+        for piece in unpacker.feed(part):
+            parts.append(piece)
+            # A few packed bytes may become many; others get their turn between the steps.
+            await asyncio.sleep(0)
+    if unpacker is not None:
+        unpacker.finish()
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 

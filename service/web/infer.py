@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping
+
 from starlette.types import Receive, Scope, Send
 
-from service.errors import NotBuilt
-from service.web import wire
+from service.errors import ModelNotReady
+from service.predictor import Prediction
+from service.registry import State
+from service.web import binary, wire
+from service.web.encoding import MIN_PACKED_BYTES, chosen, pack
 from service.web.exchange import (
     MODEL,
     WebParts,
@@ -14,9 +20,14 @@ from service.web.exchange import (
     model_of,
     now,
     read_body,
-    send_json,
     while_connected,
 )
+from service.web.response import Encoded, encode
+from service.web.skim import Skimmer
+from service.web.wire import Form, InferCall
+
+# Above, bytes are turned into tensors and back beside the event loop.
+_OFF_LOOP_BYTES = 1 << 20
 
 
 class Infer:
@@ -24,21 +35,27 @@ class Infer:
 
     def __init__(self, parts: WebParts) -> None:
         """Keep what is needed for every call."""
+        self._models = parts.models
         self._answers = parts.answers
         self._options = parts.options
+        self._skimmer = Skimmer()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one call."""
         started = now()
         headers = headers_of(scope)
         name, version = model_of(scope)
-        if b"inference-header-content-length" in headers:
-            raise NotBuilt(
-                "Inference-Header-Content-Length: the binary tensor extension is not built; "
-                "send JSON data without this header"
-            )
-        body = await read_body(receive, headers)
-        call = wire.decode(body, max_depth=self._options.max_json_depth)
+        body = await read_body(
+            receive, headers, max_decompressed=self._options.max_decompressed_bytes
+        )
+        json_bytes = binary.json_length(headers.get(binary.HEADER), len(body))
+        if json_bytes == 0:
+            call = self._raw(name, version, body)
+        elif len(body) > _OFF_LOOP_BYTES:
+            # With a parser of its own, which another thread needs, and whose memory is not kept.
+            call = await asyncio.to_thread(self._decode, body, json_bytes, Skimmer())
+        else:
+            call = self._decode(body, json_bytes, self._skimmer)
         deadline = deadline_of(
             headers, started, default=self._options.deadline, timeout=call.timeout
         )
@@ -47,4 +64,39 @@ class Infer:
             name, version, call.inputs, wanted=call.wanted, deadline=deadline
         )
         prediction = await while_connected(receive, work)
-        await send_json(send, wire.encode(call.id, prediction))
+        await _answer(send, headers, await _encoded(call, prediction))
+
+    def _decode(self, body: bytes, json_bytes: int | None, skimmer: Skimmer) -> InferCall:
+        max_depth = self._options.max_json_depth
+        return wire.decode(body, json_bytes=json_bytes, max_depth=max_depth, skimmer=skimmer)
+
+    def _raw(self, name: str, version: int | None, body: bytes) -> InferCall:
+        """Return the call whose body is the only input's bytes, without JSON."""
+        view = self._models.view(name, version)
+        if view.state is not State.READY:
+            raise ModelNotReady(f"model '{name}' is not ready, it is {view.state}")
+        return InferCall(None, binary.raw(body, view.inputs), default=Form(binary=True))
+
+
+async def _encoded(call: InferCall, prediction: Prediction) -> Encoded:
+    if sum(value.nbytes for value in prediction.outputs.values()) > _OFF_LOOP_BYTES:
+        return await asyncio.to_thread(encode, call, prediction)
+    return encode(call, prediction)
+
+
+async def _answer(send: Send, headers: Mapping[bytes, bytes], answer: Encoded) -> None:
+    """Send a 200, packed where the caller accepts it and it is worth it."""
+    body = answer.body
+    head = [(b"vary", b"Accept-Encoding")]
+    if answer.json_bytes is None:
+        head.append((b"content-type", b"application/json"))
+    else:
+        # It counts bytes before packing, as it does in requests.
+        head.append((b"content-type", b"application/octet-stream"))
+        head.append((binary.HEADER, b"%d" % answer.json_bytes))
+    if len(body) >= MIN_PACKED_BYTES and (coding := chosen(headers.get(b"accept-encoding"))):
+        body = await pack(body, coding)
+        head.append((b"content-encoding", coding.encode()))
+    head.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": 200, "headers": head})
+    await send({"type": "http.response.body", "body": body})

@@ -14,6 +14,7 @@ from service.metrics import Metrics
 from service.web import documents
 from service.web.exchange import ROAD, WebParts
 from service.web.infer import Infer
+from service.web.infer_document import INFER
 from service.web.pages import Pages
 from service.web.routes import Routes
 from service.web.v1 import ModelRoads, OtherVerb, Predict
@@ -51,7 +52,7 @@ def make_roads(parts: WebParts, metrics: Metrics) -> tuple[Road, ...]:
     infer, predict = Infer(parts), Predict(parts)
     routes, models, other = Routes(parts, metrics), ModelRoads(parts), OtherVerb()
     return (
-        *_both("POST", "/v2/models", "/infer", infer, documents.INFER),
+        *_both("POST", "/v2/models", "/infer", infer, INFER),
         *_both("POST", "/v1/models", ":predict", predict, documents.PREDICT),
         Road("GET", "/v2/health/live", routes.live, documents.LIVE),
         Road("GET", "/v2/health/ready", routes.ready, documents.READY),

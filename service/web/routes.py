@@ -16,6 +16,13 @@ from service.web.exchange import WebParts, json_response, model_of
 
 SERVER_NAME = "onnxport"
 PLATFORM = "onnxruntime_onnx"
+# In Triton's words; no extension is claimed that is not built.
+EXTENSIONS = (
+    "binary_tensor_data",
+    "classification",
+    "parameters",
+    "schedule_policy",
+)
 
 
 class Routes:
@@ -32,9 +39,11 @@ class Routes:
         return json_response({"status": "alive"})
 
     async def server(self, request: Request) -> Response:
-        """Tell the server's name and version; no extension is claimed that is not built."""
+        """Tell the server's name, its version and what it can do beyond the protocol's core."""
         del request
-        return json_response({"name": SERVER_NAME, "version": __version__, "extensions": []})
+        return json_response(
+            {"name": SERVER_NAME, "version": __version__, "extensions": EXTENSIONS}
+        )
 
     async def live(self, request: Request) -> Response:
         """Say that the process answers."""

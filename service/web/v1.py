@@ -56,7 +56,9 @@ class Predict:
         headers = headers_of(scope)
         name, version = model_of(scope)
         deadline = deadline_of(headers, started, default=self._options.deadline)
-        body = await read_body(receive, headers)
+        body = await read_body(
+            receive, headers, max_decompressed=self._options.max_decompressed_bytes
+        )
         media_type = headers.get(b"content-type", b"").decode("latin-1").lower()
         work: Coroutine[Any, Any, Answered]
         if media_type.startswith("image/"):

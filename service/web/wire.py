@@ -1,53 +1,88 @@
-"""The Open Inference Protocol's infer call in JSON: decode a request, encode an answer."""
+"""The Open Inference Protocol's infer call: a request out of JSON and the bytes behind it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import orjson
 
 from service.arrays import array_from_json, kind_of, load_json
 from service.errors import InvalidRequest, NotBuilt
-from service.predictor import Prediction
-from service.tensors import DATATYPES, Datatype, Tensor, from_numpy
+from service.tensors import DATATYPES, Datatype, Tensor
+from service.web import fields
+from service.web.binary import Blobs
+from service.web.skim import Skimmer
 
 MAX_RANK = 32
+# Types that JSON's numbers could carry, but no other server of the protocol reads or writes so.
+BINARY_ONLY = frozenset({"FP16", "BF16"})
 _MAX_AXIS = 2**31 - 1
-_SCALARS = (str, int, float, bool)
-_BINARY = "the binary tensor extension is not built; send and ask for JSON data"
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How an output is wanted: in binary or as JSON, whole or as its best ``classes``."""
+
+    binary: bool = False
+    classes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class InferCall:
-    """A decoded request: its id, its tensors, the outputs it wants and its timeout in seconds."""
+    """A decoded request: its id, its tensors, the outputs it wants and its timeout in seconds.
+
+    Without ``outputs`` all are wanted, in the form ``default``.
+    """
 
     id: str | None
     inputs: dict[str, Tensor]
-    wanted: tuple[str, ...] | None
-    timeout: float | None
+    outputs: Mapping[str, Form] = field(default_factory=dict)
+    default: Form = Form()
+    timeout: float | None = None
+
+    @property
+    def wanted(self) -> tuple[str, ...] | None:
+        """The names of the wanted outputs, None for all."""
+        return tuple(self.outputs) or None
+
+    def form(self, name: str) -> Form:
+        """Return the form in which an output is wanted."""
+        return self.outputs.get(name, self.default)
 
 
-def decode(body: bytes, *, max_depth: int = 32) -> InferCall:
-    """Decode a JSON infer request.
+def decode(
+    body: bytes,
+    *,
+    json_bytes: int | None = None,
+    max_depth: int = 32,
+    skimmer: Skimmer | None = None,
+) -> InferCall:
+    """Decode an infer request whose first ``json_bytes`` are JSON, all of them where it is None.
 
-    Raises InvalidRequest that names the field and the value seen, or NotBuilt for a part of the
-    protocol that this server lacks.  Members that the protocol does not know are ignored.
+    A skimmer makes large numeric tensors quicker and changes nothing else.  Raises InvalidRequest
+    that names the field and the value seen, or NotBuilt for a part of the protocol that this
+    server lacks.  Members that the protocol does not know are ignored.
     """
-    request = load_object(body, max_depth=max_depth)
-    parameters = _parameters(request, "parameters")
-    if parameters.get("binary_data_output") not in (None, False):
-        raise NotBuilt(f"parameters.binary_data_output: {_BINARY}")
-    _unsigned(parameters, "priority", "parameters")
-    return InferCall(
+    head = body if json_bytes is None else body[:json_bytes]
+    request = skimmer.skim(head, max_depth=max_depth) if skimmer is not None else None
+    if request is None:
+        request = load_object(head, max_depth=max_depth)
+    parameters = fields.parameters(request, "parameters")
+    fields.unsigned(parameters, "priority", "parameters")
+    binary = fields.flag(parameters, "binary_data_output", "parameters")
+    blobs = Blobs(body, json_bytes)
+    call = InferCall(
         id=_id(request),
-        inputs=_inputs(request),
-        wanted=_wanted(request),
+        inputs=_inputs(request, blobs),
+        outputs=_outputs(request),
+        default=Form(binary),
         timeout=_timeout(parameters),
     )
+    blobs.end()
+    return call
 
 
 def load_object(body: bytes, *, max_depth: int) -> dict[str, Any]:
@@ -61,18 +96,6 @@ def load_object(body: bytes, *, max_depth: int) -> dict[str, Any]:
     if body.count(b"[") + body.count(b"{") > max_depth:
         _check_depth(value, max_depth)
     return value
-
-
-def encode(call_id: str | None, prediction: Prediction) -> bytes:
-    """Return the answer as JSON: flat data in row-major order, null for NaN and infinities."""
-    answer: dict[str, object] = {
-        "model_name": prediction.model,
-        "model_version": str(prediction.version),
-    }
-    if call_id:
-        answer["id"] = call_id
-    answer["outputs"] = [_output(name, value) for name, value in prediction.outputs.items()]
-    return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def _check_depth(value: object, limit: int) -> None:
@@ -99,83 +122,48 @@ def _id(request: Mapping[str, Any]) -> str | None:
     return value or None
 
 
-def _parameters(owner: Mapping[str, Any], where: str) -> Mapping[str, Any]:
-    """Return the parameters of a request or a tensor; null stands for none."""
-    parameters = owner.get("parameters")
-    if parameters is None:
-        return {}
-    if not isinstance(parameters, dict):
-        raise InvalidRequest(f"{where}: expected an object, got {kind_of(parameters)}")
-    for key, value in parameters.items():
-        if value is not None and not isinstance(value, _SCALARS):
-            raise InvalidRequest(
-                f"{where}.{key}: expected a string, a number or a boolean, got {kind_of(value)}"
-            )
-    return parameters
-
-
-def _unsigned(parameters: Mapping[str, Any], key: str, where: str) -> int:
-    value = parameters.get(key)
-    if value is None:
-        return 0
-    if type(value) is not int or value < 0:
-        seen = repr(value) if isinstance(value, str) else kind_of(value)
-        raise InvalidRequest(f"{where}.{key}: expected a whole number >= 0, got {seen}")
-    return value
-
-
 def _timeout(parameters: Mapping[str, Any]) -> float | None:
     """Return the timeout in seconds; the protocol counts microseconds, and 0 means none."""
-    microseconds = _unsigned(parameters, "timeout", "parameters")
+    microseconds = fields.unsigned(parameters, "timeout", "parameters")
     return microseconds / 1e6 if microseconds else None
 
 
-def _inputs(request: Mapping[str, Any]) -> dict[str, Tensor]:
-    tensors = _objects(request, "inputs", needed=True)
+def _inputs(request: Mapping[str, Any], blobs: Blobs) -> dict[str, Tensor]:
     inputs: dict[str, Tensor] = {}
-    for index, tensor in enumerate(tensors):
-        name = _text(tensor, "name", f"inputs[{index}]")
+    for index, tensor in enumerate(fields.objects(request, "inputs", needed=True)):
+        name = fields.text(tensor, "name", f"inputs[{index}]")
         if name in inputs:
             raise InvalidRequest(f"inputs[{index}].name: '{name}' is given twice")
-        inputs[name] = _tensor(tensor, f"input '{name}'")
+        inputs[name] = _tensor(tensor, f"input '{name}'", blobs)
     return inputs
 
 
-def _objects(request: Mapping[str, Any], key: str, *, needed: bool) -> list[Mapping[str, Any]]:
-    value = request.get(key)
-    if value is None:
-        if needed:
-            raise InvalidRequest(f"{key}: missing, expected an array of tensors")
-        return []
-    if not isinstance(value, list):
-        raise InvalidRequest(f"{key}: expected an array, got {kind_of(value)}")
-    for index, entry in enumerate(value):
-        if not isinstance(entry, dict):
-            raise InvalidRequest(f"{key}[{index}]: expected an object, got {kind_of(entry)}")
-    return value
-
-
-def _text(owner: Mapping[str, Any], key: str, where: str) -> str:
-    value = owner.get(key)
-    if value is None:
-        raise InvalidRequest(f"{where}.{key}: missing")
-    if not isinstance(value, str):
-        raise InvalidRequest(f"{where}.{key}: expected a string, got {kind_of(value)}")
-    if not value:
-        raise InvalidRequest(f"{where}.{key}: empty")
-    return value
-
-
-def _tensor(tensor: Mapping[str, Any], where: str) -> Tensor:
-    _refuse_foreign_data(tensor, where)
+def _tensor(tensor: Mapping[str, Any], where: str, blobs: Blobs) -> Tensor:
+    parameters = fields.parameters(tensor, f"{where}.parameters")
+    _refuse_shared_memory(parameters, f"{where}.parameters")
     datatype = _datatype(tensor, where)
     shape = _shape(tensor, where)
-    data = tensor.get("data")
+    size, data = parameters.get("binary_data_size"), tensor.get("data")
+    if size is None:
+        return _from_json(data, datatype, shape, where)
+    if data is not None:
+        raise InvalidRequest(f"{where}: data is given, and parameters.binary_data_size as well")
+    return blobs.take(size, datatype, shape, where)
+
+
+def _from_json(data: object, datatype: Datatype, shape: list[int], where: str) -> Tensor:
     if data is None:
-        raise InvalidRequest(f"{where}.data: missing")
-    if not isinstance(data, list):
+        raise InvalidRequest(f"{where}.data: missing, and parameters.binary_data_size as well")
+    if datatype.wire in BINARY_ONLY:
+        raise InvalidRequest(
+            f"{where}.datatype: {datatype.wire} has no form in JSON; send it as binary data"
+        )
+    if isinstance(data, np.ndarray):
+        values: Tensor = data
+    elif isinstance(data, list):
+        values = array_from_json(data, datatype.numpy, f"{where}.data")
+    else:
         raise InvalidRequest(f"{where}.data: expected an array, got {kind_of(data)}")
-    values = array_from_json(data, datatype.numpy, f"{where}.data")
     wanted = math.prod(shape)
     if values.size != wanted:
         raise InvalidRequest(
@@ -184,20 +172,13 @@ def _tensor(tensor: Mapping[str, Any], where: str) -> Tensor:
     return values.reshape(shape)
 
 
-def _refuse_foreign_data(tensor: Mapping[str, Any], where: str) -> None:
-    parameters = _parameters(tensor, f"{where}.parameters")
-    if parameters.get("binary_data_size") is not None:
-        raise NotBuilt(f"{where}.parameters.binary_data_size: {_BINARY}")
+def _refuse_shared_memory(parameters: Mapping[str, Any], where: str) -> None:
     if parameters.get("shared_memory_region") is not None:
-        raise NotBuilt(f"{where}.parameters.shared_memory_region: shared memory is not built")
+        raise NotBuilt(f"{where}.shared_memory_region: shared memory is not built")
 
 
 def _datatype(tensor: Mapping[str, Any], where: str) -> Datatype:
-    name = _text(tensor, "datatype", where)
-    if name in ("FP16", "BF16"):
-        raise InvalidRequest(
-            f"{where}.datatype: {name} has no form in JSON; send it as binary data"
-        )
+    name = fields.text(tensor, "datatype", where)
     datatype = DATATYPES.get(name)
     if datatype is None:
         raise InvalidRequest(
@@ -217,7 +198,7 @@ def _shape(tensor: Mapping[str, Any], where: str) -> list[int]:
     for axis, size in enumerate(shape):
         # A boolean is an int in Python, and orjson makes floats of integers beyond 64 bits.
         if type(size) is not int or size < 0:
-            seen = repr(size) if isinstance(size, str) else kind_of(size)
+            seen = fields.seen(size)
             raise InvalidRequest(f"{where}.shape[{axis}]: expected a whole number, got {seen}")
     # numpy multiplies the other axes even where one is 0, and must not overflow.
     if math.prod(size for size in shape if size) > _MAX_AXIS:
@@ -225,43 +206,16 @@ def _shape(tensor: Mapping[str, Any], where: str) -> list[int]:
     return shape
 
 
-def _wanted(request: Mapping[str, Any]) -> tuple[str, ...] | None:
-    names: dict[str, None] = {}
-    for index, output in enumerate(_objects(request, "outputs", needed=False)):
-        name = _text(output, "name", f"outputs[{index}]")
-        names[name] = None
-        _refuse_foreign_form(output, f"output '{name}'.parameters")
-    return tuple(names) or None
-
-
-def _refuse_foreign_form(output: Mapping[str, Any], where: str) -> None:
-    parameters = _parameters(output, where)
-    if parameters.get("binary_data") not in (None, False):
-        raise NotBuilt(f"{where}.binary_data: {_BINARY}")
-    if _unsigned(parameters, "classification", where):
-        raise NotBuilt(f"{where}.classification: the classification extension is not built")
-    if parameters.get("shared_memory_region") is not None:
-        raise NotBuilt(f"{where}.shared_memory_region: shared memory is not built")
-
-
-def _output(name: str, value: Tensor) -> dict[str, object]:
-    datatype = from_numpy(value.dtype)
-    if datatype is None or datatype.wire == "FP16":
-        raise InvalidRequest(f"output '{name}': {value.dtype} has no form in JSON")
-    return {
-        "name": name,
-        "datatype": datatype.wire,
-        "shape": list(value.shape),
-        "data": _flat(name, value),
-    }
-
-
-def _flat(name: str, value: Tensor) -> object:
-    # A view of a contiguous array; orjson writes neither strided nor rank-0 arrays.
-    flat = np.ascontiguousarray(value).reshape(-1)
-    if not flat.dtype.hasobject:
-        return flat
-    try:
-        return [e if isinstance(e, str) else bytes(e).decode() for e in flat.tolist()]
-    except UnicodeDecodeError as error:
-        raise InvalidRequest(f"output '{name}': an element is not UTF-8: {error}") from error
+def _outputs(request: Mapping[str, Any]) -> dict[str, Form]:
+    """Return the wanted outputs; one that is listed is JSON unless it says otherwise itself."""
+    outputs: dict[str, Form] = {}
+    for index, output in enumerate(fields.objects(request, "outputs", needed=False)):
+        name = fields.text(output, "name", f"outputs[{index}]")
+        where = f"output '{name}'.parameters"
+        parameters = fields.parameters(output, where)
+        _refuse_shared_memory(parameters, where)
+        outputs[name] = Form(
+            fields.flag(parameters, "binary_data", where),
+            fields.unsigned(parameters, "classification", where) or 0,
+        )
+    return outputs

@@ -47,3 +47,20 @@ def rows(dtype: np.dtype[Any], *, at_most: int) -> st.SearchStrategy[list[Tensor
         return st.lists(row, min_size=1, max_size=at_most)
 
     return arrays.array_shapes(min_dims=0, max_dims=2, min_side=0, max_side=3).flatmap(of)
+
+
+Shape = tuple[int, ...]
+SHAPES = arrays.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4)
+
+
+@st.composite
+def tensors(draw: st.DrawFn, datatype: str, *, shapes: st.SearchStrategy[Shape] = SHAPES) -> Tensor:
+    """Return an array of a datatype; floats of any bits, texts of any characters."""
+    shape, dtype = draw(shapes), DATATYPES[datatype].numpy
+    if datatype == "BF16":
+        # hypothesis does not know the type, but any two bytes are one.
+        return draw(arrays.arrays(np.uint16, shape)).view(dtype)
+    elements: st.SearchStrategy[Any] | None = None
+    if datatype == "BYTES":
+        elements = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
+    return draw(arrays.arrays(dtype, shape, elements=elements))

@@ -6,25 +6,25 @@ import json
 import math
 
 import numpy as np
-import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
 
 from service.errors import InvalidRequest, NotBuilt, ServiceError
-from service.predictor import Prediction
-from service.tensors import DATATYPES, Tensor, from_numpy
+from service.tensors import DATATYPES, from_numpy
 from service.web import wire
-from tests.support.fakes import TIMINGS
-
-JSON_DATATYPES = [name for name in DATATYPES if name not in ("FP16", "BYTES")]
+from service.web.wire import Form, InferCall
 
 
 def request(**changes: object) -> dict[str, object]:
     """Return a good tensor of a request with some members changed; None removes one."""
     tensor = {"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1, 2], **changes}
     return {"inputs": [{key: v for key, v in tensor.items() if v is not None}]}
+
+
+def wanted(**parameters: object) -> dict[str, object]:
+    """Return a good request that wants one output with these parameters."""
+    return {**request(), "outputs": [{"name": "y", "parameters": parameters}]}
 
 
 def decode(value: object) -> wire.InferCall:
@@ -45,11 +45,6 @@ def outcome(body: bytes) -> wire.InferCall | ServiceError:
         return wire.decode(body)
     except ServiceError as error:
         return error
-
-
-def prediction(**outputs: Tensor) -> Prediction:
-    """Return what the runtime answers with these outputs."""
-    return Prediction("tiny", 3, dict(outputs), 1, TIMINGS)
 
 
 def test_flat_and_nested_data_are_the_same() -> None:
@@ -144,12 +139,36 @@ def test_outputs_are_named_once() -> None:
         ({**request(), "outputs": "y"}, ["outputs", "array", "string"]),
         ({**request(), "outputs": ["y"]}, ["outputs[0]", "object"]),
         ({**request(), "outputs": [{}]}, ["outputs[0].name", "missing"]),
+        ({**request(), "parameters": {"binary_data_output": 1}}, ["binary_data_output", "1"]),
+        (wanted(binary_data="true"), ["'y'.parameters.binary_data", "'true'"]),
+        (wanted(classification=-1), ["'y'.parameters.classification", "-1"]),
+        (wanted(classification=True), ["'y'.parameters.classification", "boolean"]),
+        (wanted(classification="3"), ["'y'.parameters.classification", "'3'"]),
     ],
 )
 def test_wrong_fields_are_named_with_their_value(value: object, words: list[str]) -> None:
     """A refusal names the field and what was seen there."""
     text = refusal(value)
     assert [word for word in words if word not in text] == []
+
+
+def test_parameters_of_other_servers_are_ignored() -> None:
+    """Sequences, priorities and words of one's own change nothing for a model without state."""
+    known = {"priority": 2, "sequence_id": 7, "sequence_start": True, "sequence_end": False}
+    call = decode({**request(), "parameters": {**known, "mine": "a", "half": 0.5, "none": None}})
+    assert call == InferCall(None, call.inputs)
+
+
+def test_forms_of_outputs() -> None:
+    """A listed output is JSON unless it says binary itself; the request's word is for the rest."""
+    call = decode({**request(), "parameters": {"binary_data_output": True}})
+    assert call.form("any") == Form(binary=True)
+    parameters = {"binary_data": True, "classification": 3}
+    listed = [{"name": "a"}, {"name": "b", "parameters": parameters}]
+    call = decode({**request(), "parameters": {"binary_data_output": True}, "outputs": listed})
+    assert call.wanted == ("a", "b")
+    assert call.form("a") == Form()
+    assert call.form("b") == Form(binary=True, classes=3)
 
 
 def test_a_name_given_twice_is_refused() -> None:
@@ -162,11 +181,7 @@ def test_a_name_given_twice_is_refused() -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        request(data=None, parameters={"binary_data_size": 8}),
         request(data=None, parameters={"shared_memory_region": "r"}),
-        {**request(), "parameters": {"binary_data_output": True}},
-        {**request(), "outputs": [{"name": "y", "parameters": {"binary_data": True}}]},
-        {**request(), "outputs": [{"name": "y", "parameters": {"classification": 3}}]},
         {**request(), "outputs": [{"name": "y", "parameters": {"shared_memory_region": "r"}}]},
     ],
 )
@@ -225,42 +240,3 @@ def test_any_request_is_a_call_or_an_error_of_ours(value: object) -> None:
         assert all(from_numpy(tensor.dtype) is not None for tensor in found.inputs.values())
     else:
         assert str(found)
-
-
-@given(st.data(), st.sampled_from(JSON_DATATYPES))
-def test_tensors_survive_the_way_there_and_back(data: st.DataObject, datatype: str) -> None:
-    """What encode writes, decode reads: shape, type and every value, NaN for what is not finite."""
-    dtype = DATATYPES[datatype].numpy
-    shape = data.draw(arrays.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4))
-    sent = data.draw(arrays.arrays(dtype, shape))
-    answer = orjson.loads(wire.encode("7", prediction(x=sent)))
-    assert (answer["model_name"], answer["model_version"], answer["id"]) == ("tiny", "3", "7")
-    (tensor,) = answer["outputs"]
-    assert isinstance(tensor["data"], list)
-    back = decode({"inputs": [tensor]}).inputs["x"]
-    expected = np.where(np.isfinite(sent), sent, np.nan) if dtype.kind == "f" else sent
-    np.testing.assert_array_equal(back, expected, strict=True)
-
-
-@given(st.lists(st.text(max_size=5), max_size=4))
-def test_texts_survive_the_way_there_and_back(texts: list[str]) -> None:
-    """BYTES travel as JSON strings."""
-    sent = np.asarray([t.encode("utf-8", "replace").decode() for t in texts], object)
-    answer = orjson.loads(wire.encode(None, prediction(x=sent)))
-    assert "id" not in answer
-    assert decode({"inputs": answer["outputs"]}).inputs["x"].tolist() == sent.tolist()
-
-
-def test_a_view_with_gaps_is_written_in_order() -> None:
-    """A transposed output is written as its logical rows."""
-    answer = orjson.loads(wire.encode(None, prediction(x=np.arange(6).reshape(2, 3).T)))
-    assert answer["outputs"][0]["shape"] == [3, 2]
-    assert answer["outputs"][0]["data"] == [0, 3, 1, 4, 2, 5]
-
-
-def test_outputs_without_a_form_in_json_are_named() -> None:
-    """Half precision and bytes that are no text can only travel in binary."""
-    with pytest.raises(InvalidRequest, match="output 'x': float16"):
-        wire.encode(None, prediction(x=np.zeros(1, np.float16)))
-    with pytest.raises(InvalidRequest, match=r"output 'x'.*UTF-8"):
-        wire.encode(None, prediction(x=np.asarray([b"\xff"], object)))
