@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from service.bundle import is_bundle, is_version
@@ -38,8 +38,9 @@ class Found:
 def scan(path: Path) -> list[Found]:
     """Return the newest version of every model at ``path``, sorted by name.
 
-    ``path`` is a repository (``<model>/<version>/model.onnx``), one bundle, or one ``.onnx`` file.
-    Hidden names are ignored.  Raises ConfigurationError if there is nothing of the kind.
+    ``path`` is a repository (``<model>/<version>/model.onnx``), the folder of one model
+    (``<version>/model.onnx``), one bundle, or one ``.onnx`` file.  Hidden names are ignored.
+    Raises ConfigurationError if there is nothing of the kind.
     """
     if path.is_file():
         return [_file(path)]
@@ -48,11 +49,27 @@ def scan(path: Path) -> list[Found]:
     if _holds_model(path):
         return [_folder(path.resolve())]
     newest: dict[str, Found] = {}
-    for found in _repository(path):
+    one_model = _holds_versions(path)
+    for found in _versions(path.resolve()) if one_model else _repository(path):
         known = newest.get(found.name)
         if known is None or found.version > known.version:
             newest[found.name] = found
     return [newest[name] for name in sorted(newest)]
+
+
+def named(found: Sequence[Found], name: str) -> list[Found]:
+    """Return the only model under another name; several models keep theirs, "" changes nothing."""
+    if not name or len({one.name for one in found}) != 1:
+        return list(found)
+    return [_renamed(one, name) for one in found]
+
+
+def _renamed(one: Found, name: str) -> Found:
+    renamed = _found(name, one.version, one.path)
+    # What was wrong with the old name alone is wrong no longer.
+    if one.problem and one.problem != _found(one.name, one.version, one.path).problem:
+        return replace(renamed, problem=one.problem)
+    return renamed
 
 
 def _repository(root: Path) -> Iterator[Found]:
@@ -97,6 +114,17 @@ def _found(name: str, version: int, path: Path) -> Found:
         problem = f"{path}: '{name}' cannot be a model's name; use letters, digits, '.', '_', '-'"
         return Found(name, version, path, problem)
     return Found(name, version, path)
+
+
+def _holds_versions(folder: Path) -> bool:
+    """Whether a folder is one model: its visible entries are versions, and one holds a model."""
+    entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    folders = [entry for entry in entries if entry.is_dir()]
+    return (
+        all(is_version(entry.name) for entry in folders)
+        and any(_holds_model(entry) for entry in folders)
+        and not any(entry.suffix == ".onnx" for entry in entries)
+    )
 
 
 def _holds_model(folder: Path) -> bool:
