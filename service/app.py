@@ -103,6 +103,9 @@ def create_app(settings: Settings, found: Sequence[Found] | None = None) -> Fast
         max_json_depth=settings.max_json_depth,
         deadline=settings.deadline,
         root_path=settings.root_path,
+        default_model=settings.default_model,
+        health_route=settings.health_route,
+        predict_route=settings.predict_route,
         access_log=settings.access_log,
     )
     set_up(app, WebParts(core.registry, core.predictor, options), core.metrics)

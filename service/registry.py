@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from service.batcher import Batcher, BatchPolicy
+from service.contract import Contract
 from service.errors import ModelNotFound, ModelNotReady, ServiceError
 from service.loader import Loaded, LoadOptions, load_model
 from service.observer import BatchReport, Observer
@@ -50,8 +51,8 @@ _LOADING = (State.LOADING, State.VERIFYING)
 class ModelView:
     """What anybody may know about one version, as plain values.
 
-    ``reason`` is "" unless the version has failed; ``inputs``, ``outputs`` and ``info`` are empty
-    until it has been opened.
+    ``reason`` is "" unless the version has failed; ``inputs``, ``outputs``, ``info`` and
+    ``contract`` are empty until it has been opened.
     """
 
     name: str
@@ -61,6 +62,7 @@ class ModelView:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     info: dict[str, object]
+    contract: Contract | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,7 @@ class _Entry:
             loaded.contract.input_specs if loaded else (),
             loaded.contract.output_specs if loaded else (),
             loaded.info if loaded else {},
+            loaded.contract if loaded else None,
         )
 
 
@@ -228,6 +231,11 @@ class Registry:
     def view(self, name: str, version: int | None = None) -> ModelView:
         """Return the named version, or without one the highest that is ready, else the highest."""
         return self._entry(name, version).view()
+
+    def version_of_label(self, name: str, label: str) -> int:
+        """Return the version that a label stands for; raises ModelNotFound: none has a label."""
+        self._entry(name, None)
+        raise ModelNotFound(name, label=label)
 
     def ready(self) -> bool:
         """Whether the server as a whole should be sent traffic."""

@@ -12,12 +12,16 @@ _PARAMETERS: Mapping[str, dict[str, Any]] = {
         "description": "A version; without it the highest that is ready answers.",
         "schema": {"type": "string", "pattern": "^[0-9]+$"},
     },
+    "label": {
+        "description": "A label that stands for a version.",
+        "schema": {"type": "string"},
+    },
 }
 _ERRORS: Mapping[str, str] = {
     "400": "The request is wrong; the text names the field and the value seen.",
     "404": "No such model or version.",
     "413": "The body, a tensor or a picture is over its limit.",
-    "415": "The body has an encoding that the server does not undo.",
+    "415": "The body has an encoding or a media type that the server does not understand.",
     "501": "The protocol knows this feature, this server does not have it.",
     "503": "The model is loading, has failed, or its queue is full; Retry-After advises.",
     "504": "The deadline passed before the answer was there.",
@@ -112,21 +116,28 @@ COMPONENTS: dict[str, Any] = {
         },
         "PredictRequest": {
             "type": "object",
-            "required": ["instances"],
+            "oneOf": [{"required": ["instances"]}, {"required": ["inputs"]}],
             "properties": {
+                "signature_name": {"type": "string", "enum": ["", "serving_default"]},
+                "inputs": {
+                    "description": "Columns: an object of tensors by input, or the only tensor. "
+                    "An array is also KServe's other word for instances.",
+                },
                 "instances": {
                     "type": "array",
                     "minItems": 1,
                     "description": "Pictures as numbers 0-255 or {'b64': PNG or JPEG}, series "
                     "as [[step 1], [step 2], ...] of any length, texts, or plain tensors' rows.",
                     "items": {},
-                }
+                },
             },
         },
         "PredictResponse": {
             "type": "object",
-            "required": ["predictions"],
-            "properties": {"predictions": {"type": "array", "items": {}}},
+            "properties": {
+                "predictions": {"type": "array", "items": {}},
+                "outputs": {"description": "The same as columns, for a request with inputs."},
+            },
         },
     }
 }
@@ -173,6 +184,7 @@ PREDICT: dict[str, Any] = {
                 texts={"instances": ["See you at noon", "You have won!!!"]},
                 picture={"instances": [{"b64": "iVBORw0KGgo..."}]},
                 series={"instances": [[[0.1, 0.2], [0.3, 0.4]], [[0.5, 0.6]]]},
+                columns={"inputs": {"a": [[1, 2], [3, 4]], "b": [[5, 6], [7, 8]]}},
             ),
             "image/png": {"schema": {"type": "string", "format": "binary"}},
             "image/jpeg": {"schema": {"type": "string", "format": "binary"}},
@@ -186,6 +198,9 @@ PREDICT: dict[str, Any] = {
                 _schema("PredictResponse"),
                 classifier={"predictions": [_SCORES]},
                 one_output={"predictions": [[0.25, 0.75]]},
+                columns={
+                    "outputs": {"sum": [[6, 8], [10, 12]], "difference": [[-4, -4], [-4, -4]]}
+                },
             ),
         },
         **_errors("400", "404", "413", "415", "503", "504"),

@@ -11,8 +11,8 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from service.metrics import Metrics
-from service.web import documents
-from service.web.exchange import ROAD, WebParts
+from service.web import documents, hosted_documents
+from service.web.exchange import PROBE, ROAD, WebParts
 from service.web.infer import Infer
 from service.web.pages import Pages
 from service.web.routes import Routes
@@ -20,6 +20,7 @@ from service.web.v1 import ModelRoads, OtherVerb, Predict
 
 _NAME = "/{name}"
 _VERSION = "/{name}/versions/{version}"
+_LABEL = "/{name}/labels/{label}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,20 +28,25 @@ class Road:
     """One path with one method; a GET also answers HEAD.
 
     ``document`` is the OpenAPI operation; roads without one do not appear in the documentation.
+    A ``probe`` comes every second or so; its lines in the access log would hide all others.
     """
 
     method: str | None
     path: str
     endpoint: Callable[..., Any]
     document: Mapping[str, Any] | None = None
+    probe: bool = False
 
 
 class RoadRoute(Route):
     """A route that tells the guard its template, which is what metrics may be labelled with."""
 
+    probe = False
+
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse a wrong method with a stable list of the right ones, or pass on."""
         scope[ROAD] = self.path_format
+        scope[PROBE] = self.probe
         if self.methods and scope["method"] not in self.methods:
             raise HTTPException(405, headers={"Allow": ", ".join(sorted(self.methods))})
         await self.app(scope, receive, send)
@@ -49,23 +55,25 @@ class RoadRoute(Route):
 def make_roads(parts: WebParts, metrics: Metrics) -> tuple[Road, ...]:
     """Return every road, the busiest first: routes are tried in order."""
     infer, predict = Infer(parts), Predict(parts)
-    routes, models, other = Routes(parts, metrics), ModelRoads(parts), OtherVerb()
+    routes, models = Routes(parts, metrics), ModelRoads(parts)
     return (
         *_both("POST", "/v2/models", "/infer", infer, documents.INFER),
-        *_both("POST", "/v1/models", ":predict", predict, documents.PREDICT),
-        Road("GET", "/v2/health/live", routes.live, documents.LIVE),
-        Road("GET", "/v2/health/ready", routes.ready, documents.READY),
+        *_every("POST", ":predict", predict, documents.PREDICT),
+        Road("GET", "/v2/health/live", routes.live, documents.LIVE, probe=True),
+        Road("GET", "/v2/health/ready", routes.ready, documents.READY, probe=True),
+        Road("GET", "/metrics", routes.metrics, documents.METRICS, probe=True),
+        Road("GET", "/", routes.root, documents.ROOT, probe=True),
         *_both("GET", "/v2/models", "/ready", routes.model_ready, documents.MODEL_READY),
         *_both("GET", "/v2/models", "", routes.metadata, documents.METADATA),
         Road("GET", "/v2/models", routes.models, documents.INDEX),
         Road("GET", "/v2", routes.server, documents.SERVER),
         Road("GET", "/v2/", routes.server),
         Road("GET", "/v1/models", models.index, documents.INDEX),
-        *_both("GET", "/v1/models", "/info", models.info, documents.INFO),
-        *_both(None, "/v1/models", ":{verb}", other, None),
-        *_both("GET", "/v1/models", "", models.status, documents.STATUS),
-        Road("GET", "/metrics", routes.metrics, documents.METRICS),
-        Road("GET", "/", routes.root, documents.ROOT),
+        *_every("GET", "/info", models.info, documents.INFO),
+        *_every("GET", "/metadata", models.metadata, hosted_documents.METADATA),
+        *_every("POST", ":explain", models.explain, hosted_documents.EXPLAIN),
+        *_every(None, ":{verb}", OtherVerb(), None),
+        *_every("GET", "", models.status, documents.STATUS),
     )
 
 
@@ -83,6 +91,20 @@ def _both(
     )
 
 
+def _every(
+    method: str | None,
+    suffix: str,
+    endpoint: Callable[..., Any],
+    document: Mapping[str, Any] | None,
+) -> tuple[Road, ...]:
+    """Return a road of V1, which may also name a version by its label."""
+    prefix = "/v1/models"
+    return (
+        *_both(method, prefix, suffix, endpoint, document),
+        Road(method, f"{prefix}{_LABEL}{suffix}", endpoint, document),
+    )
+
+
 def make_pages(document: Mapping[str, Any]) -> tuple[Road, ...]:
     """Return the roads of the documentation, which the documentation leaves out."""
     pages = Pages(document)
@@ -91,10 +113,13 @@ def make_pages(document: Mapping[str, Any]) -> tuple[Road, ...]:
 
 def routes_of(roads: Sequence[Road]) -> list[RoadRoute]:
     """Return the table as Starlette's routes."""
-    return [
-        RoadRoute(road.path, road.endpoint, methods=[road.method] if road.method else None)
-        for road in roads
-    ]
+    routes = []
+    for road in roads:
+        methods = [road.method] if road.method else None
+        route = RoadRoute(road.path, road.endpoint, methods=methods)
+        route.probe = road.probe
+        routes.append(route)
+    return routes
 
 
 def openapi_of(roads: Sequence[Road], *, version: str, root_path: str) -> dict[str, Any]:

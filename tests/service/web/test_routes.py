@@ -134,8 +134,8 @@ async def test_every_road_is_documented(client: httpx.AsyncClient) -> None:
     for path, operations in paths.items():
         for operation in operations.values():
             named = {parameter["name"] for parameter in operation["parameters"]}
-            assert named == {n for n in ("name", "version") if f"{{{n}}}" in path}
-            assert "200" in operation["responses"]
+            assert named == {n for n in ("name", "version", "label") if f"{{{n}}}" in path}
+            assert {"200", "501"} & set(operation["responses"])
 
 
 async def test_the_documentation_loads_nothing_from_elsewhere(client: httpx.AsyncClient) -> None:
