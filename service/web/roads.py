@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -15,6 +15,7 @@ from service.web import documents, hosted_documents
 from service.web.exchange import PROBE, ROAD, WebParts
 from service.web.infer import Infer
 from service.web.pages import Pages
+from service.web.platforms import Invocations
 from service.web.routes import Routes
 from service.web.v1 import ModelRoads, OtherVerb, Predict
 
@@ -57,12 +58,10 @@ def make_roads(parts: WebParts, metrics: Metrics) -> tuple[Road, ...]:
     infer, predict = Infer(parts), Predict(parts)
     routes, models = Routes(parts, metrics), ModelRoads(parts)
     return (
+        *_hosted(parts, routes, Invocations(parts, infer=infer, predict=predict)),
         *_both("POST", "/v2/models", "/infer", infer, documents.INFER),
         *_every("POST", ":predict", predict, documents.PREDICT),
-        Road("GET", "/v2/health/live", routes.live, documents.LIVE, probe=True),
-        Road("GET", "/v2/health/ready", routes.ready, documents.READY, probe=True),
-        Road("GET", "/metrics", routes.metrics, documents.METRICS, probe=True),
-        Road("GET", "/", routes.root, documents.ROOT, probe=True),
+        *_health(routes),
         *_both("GET", "/v2/models", "/ready", routes.model_ready, documents.MODEL_READY),
         *_both("GET", "/v2/models", "", routes.metadata, documents.METADATA),
         Road("GET", "/v2/models", routes.models, documents.INDEX),
@@ -75,6 +74,35 @@ def make_roads(parts: WebParts, metrics: Metrics) -> tuple[Road, ...]:
         *_every(None, ":{verb}", OtherVerb(), None),
         *_every("GET", "", models.status, documents.STATUS),
     )
+
+
+def _hosted(parts: WebParts, routes: Routes, invocations: Invocations) -> tuple[Road, ...]:
+    """Return the roads of the hosting platforms; those that the operator has named come first."""
+    health, predict = parts.options.health_route, parts.options.predict_route
+    named = [Road("GET", health, routes.ready, hosted_documents.PING, probe=True)] if health else []
+    if predict:
+        named.append(Road("POST", predict, invocations, hosted_documents.INVOCATIONS))
+    known = (
+        Road("GET", "/ping", routes.ready, hosted_documents.PING, probe=True),
+        Road("POST", "/invocations", invocations, hosted_documents.INVOCATIONS),
+    )
+    return (*named, *known)
+
+
+def _health(routes: Routes) -> tuple[Road, ...]:
+    """Return what probes and scrapers ask, under all the names that they use for it."""
+    roads = (
+        Road("GET", "/v2/health/live", routes.live, documents.LIVE),
+        Road("GET", "/v2/health/ready", routes.ready, documents.READY),
+        Road("GET", "/livez", routes.live, documents.LIVE),
+        Road("GET", "/healthz", routes.live, documents.LIVE),
+        Road("GET", "/readyz", routes.ready, documents.READY),
+        Road("GET", "/health", routes.ready, documents.READY),
+        Road("GET", "/startupz", routes.started, hosted_documents.STARTED),
+        Road("GET", "/metrics", routes.metrics, documents.METRICS),
+        Road("GET", "/", routes.root, documents.ROOT),
+    )
+    return tuple(replace(road, probe=True) for road in roads)
 
 
 def _both(
