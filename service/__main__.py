@@ -17,6 +17,7 @@ import typer
 from service import __version__
 from service.errors import ConfigurationError, ServiceError
 from service.logs import printable
+from service.platforms import KSERVE_FLAGS, KSERVE_IGNORED, KSERVE_REFUSED
 from service.settings import Settings, load_settings
 
 
@@ -33,6 +34,7 @@ RepositoryOption = Annotated[
 ]
 FAILURE_EXIT: Final = 1
 USAGE_EXIT: Final = 2
+_KSERVE: Final = "kserve_"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -84,12 +86,13 @@ def _root(
 
 
 def with_settings(verb: Callable[..., None]) -> Callable[..., None]:
-    """Give a verb one flag a setting, so that flags and settings cannot differ.
+    """Give a verb one flag a setting, so that flags and settings cannot differ, and KServe's.
 
     The verb takes them as keyword arguments, None where a flag was not given.
     """
     own = [p for p in signatures.signature(verb).parameters.values() if p.kind is not p.VAR_KEYWORD]
     flags = [_flag(name) for name in Settings.model_fields]
+    flags += [_kserve_flag(name) for name in (*KSERVE_FLAGS, *KSERVE_IGNORED, *KSERVE_REFUSED)]
 
     def command(**arguments: object) -> None:
         verb(**arguments)
@@ -122,6 +125,23 @@ def _flag(name: str) -> signatures.Parameter:
     )
 
 
+def _kserve_flag(name: str) -> signatures.Parameter:
+    """Return a flag in KServe's spelling, which is known by its underscores."""
+    ours = KSERVE_FLAGS.get(name, "")
+    option = typer.Option(
+        f"--{name}",
+        help=f"KServe's spelling of --{ours.replace('_', '-')}.",
+        hidden=not ours,
+        show_default=False,
+    )
+    return signatures.Parameter(
+        f"{_KSERVE}{name}",
+        signatures.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[str | None, option],
+    )
+
+
 def _serve(
     path: Annotated[
         Path | None, typer.Argument(help="A repository, one bundle, or one .onnx file.")
@@ -132,15 +152,21 @@ def _serve(
     **flags: object,
 ) -> None:
     """Serve the models at PATH (or --repository) over HTTP."""
+    kserve = {
+        name.removeprefix(_KSERVE): str(value)
+        for name, value in flags.items()
+        if name.startswith(_KSERVE) and value is not None
+    }
+    ours = {name: value for name, value in flags.items() if not name.startswith(_KSERVE)}
     if path is not None:
-        if flags.get("repository") is not None:
+        if ours.get("repository") is not None:
             raise ConfigurationError("give either PATH or --repository, not both")
-        flags["repository"] = path
-    settings = load_settings(flags, config=config)
+        ours["repository"] = path
+    settings = load_settings(ours, config=config, kserve=kserve)
 
     from service.worker import serve
 
-    serve(settings)
+    serve(settings, ignored=[f"--{name}" for name in kserve if name in KSERVE_IGNORED])
 
 
 def _predict(

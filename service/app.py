@@ -19,9 +19,10 @@ from service.engine import EngineOptions, check_wheels
 from service.errors import ServiceError
 from service.loader import LoadOptions
 from service.metrics import Metrics
+from service.platforms import TITLES
 from service.predictor import Predictor
 from service.registry import Readiness, Registry
-from service.repository import Found, scan
+from service.repository import Found, named, scan
 from service.settings import Settings, is_loopback
 from service.web.errors import ErrorAnswers
 from service.web.exchange import WebOptions, WebParts
@@ -87,7 +88,9 @@ def create_app(settings: Settings, found: Sequence[Found] | None = None) -> Fast
     ``found`` saves a second look at the disk where the caller has already scanned it.
     """
     check_wheels()
-    core = make_core(settings, scan(settings.repository) if found is None else found)
+    if found is None:
+        found = named(scan(settings.repository), settings.model_name)
+    core = make_core(settings, found)
     app = FastAPI(
         title="onnxport",
         version=__version__,
@@ -103,6 +106,9 @@ def create_app(settings: Settings, found: Sequence[Found] | None = None) -> Fast
         max_json_depth=settings.max_json_depth,
         deadline=settings.deadline,
         root_path=settings.root_path,
+        default_model=settings.default_model,
+        health_route=settings.health_route,
+        predict_route=settings.predict_route,
         access_log=settings.access_log,
     )
     set_up(app, WebParts(core.registry, core.predictor, options), core.metrics)
@@ -135,8 +141,9 @@ def _lifespan(
         del app
         if not is_loopback(settings.host):
             _log.warning(
-                "listening on %s without access control: everybody who reaches it may use it",
+                "listening on %s without access control%s: everybody who reaches it may use it",
                 settings.host,
+                f", as {TITLES[settings.platform]} asks" if settings.platform in TITLES else "",
             )
         await core.registry.open()
         try:

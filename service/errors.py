@@ -23,6 +23,12 @@ class UnsupportedMediaType(ServiceError):
     code = "unsupported_media_type"
 
 
+class NotAcceptable(ServiceError):
+    """The caller takes no answer of a kind that there is."""
+
+    code = "not_acceptable"
+
+
 class TooLarge(ServiceError):
     """The body, a tensor or a picture is over a stated limit."""
 
@@ -34,9 +40,11 @@ class ModelNotFound(ServiceError):
 
     code = "model_not_found"
 
-    def __init__(self, name: str, version: int | None = None) -> None:
+    def __init__(self, name: str, version: int | None = None, *, label: str = "") -> None:
         """Name what was asked for, in the words that Triton's clients look for."""
         which = f"'{name}'" if version is None else f"'{name}' version {version}"
+        if label:
+            which = f"'{name}' label '{label}'"
         super().__init__(f"Request for unknown model: {which} is not found")
 
 

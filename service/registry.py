@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from service.batcher import Batcher, BatchPolicy
+from service.contract import Contract
 from service.errors import ModelNotFound, ModelNotReady, ServiceError
 from service.loader import Loaded, LoadOptions, load_model
 from service.logs import printable
@@ -54,7 +55,7 @@ class ModelView:
     """What anybody may know about one version, as plain values.
 
     ``reason`` is "" unless the version has failed; ``inputs``, ``outputs`` and ``info`` are empty
-    until it has been opened, and ``showcase`` is None.
+    until it has been opened, ``showcase`` and ``contract`` are None.
     """
 
     name: str
@@ -65,6 +66,7 @@ class ModelView:
     outputs: tuple[TensorSpec, ...]
     info: dict[str, object]
     showcase: Showcase | None = None
+    contract: Contract | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,7 @@ class _Entry:
             loaded.contract.output_specs if loaded else (),
             loaded.info if loaded else {},
             loaded.showcase if loaded else None,
+            loaded.contract if loaded else None,
         )
 
 
@@ -237,6 +240,11 @@ class Registry:
     def view(self, name: str, version: int | None = None) -> ModelView:
         """Return the named version, or without one the highest that is ready, else the highest."""
         return self._entry(name, version).view()
+
+    def version_of_label(self, name: str, label: str) -> int:
+        """Return the version that a label stands for; raises ModelNotFound: none has a label."""
+        self._entry(name, None)
+        raise ModelNotFound(name, label=label)
 
     def ready(self) -> bool:
         """Whether the server as a whole should be sent traffic."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from service.bundle import is_bundle, is_version
@@ -55,6 +55,21 @@ def scan(path: Path) -> list[Found]:
         if known is None or found.version > known.version:
             newest[found.name] = found
     return [newest[name] for name in sorted(newest)]
+
+
+def named(found: Sequence[Found], name: str) -> list[Found]:
+    """Return the only model under another name; several models keep theirs, "" changes nothing."""
+    if not name or len({one.name for one in found}) != 1:
+        return list(found)
+    return [_renamed(one, name) for one in found]
+
+
+def _renamed(one: Found, name: str) -> Found:
+    renamed = _found(name, one.version, one.path)
+    # What was wrong with the old name alone is wrong no longer.
+    if one.problem and one.problem != _found(one.name, one.version, one.path).problem:
+        return replace(renamed, problem=one.problem)
+    return renamed
 
 
 def _repository(root: Path) -> Iterator[Found]:

@@ -1,4 +1,4 @@
-"""Settings of the server: flag > ONNXPORT_* variable > onnxport.toml > default."""
+"""Settings of the server: flag > ONNXPORT_* variable > platform > onnxport.toml > default."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from pydantic_settings import (
 )
 
 from service.errors import ConfigurationError
+from service.platforms import Hosting, Implied, Surroundings, hosting
 
 ENV_PREFIX = "ONNXPORT_"
 CONFIG_FILE = "onnxport.toml"
@@ -44,6 +45,19 @@ class Settings(BaseSettings):
         default=False, description="Listen on more than this machine without any access control."
     )
     root_path: str = Field("", description="The path that a proxy in front has cut off.")
+    model_name: str = Field(
+        "",
+        pattern=r"^([A-Za-z0-9_][A-Za-z0-9._-]{0,127})?$",
+        description="The name of the model if it is the only one.",
+    )
+    platform: Literal["auto", "none", "kserve", "sagemaker", "vertex"] = Field(
+        "auto", description="Whose hosting contract is kept; auto finds it out."
+    )
+    default_model: str = Field(
+        "", description="The model that answers roads without a model in their path."
+    )
+    health_route: str = Field("", description="One more path that answers as /v2/health/ready.")
+    predict_route: str = Field("", description="One more path that answers as /invocations.")
     max_body_bytes: int = Field(64 << 20, ge=1, le=4 << 30, description="The largest request body.")
     max_decompressed_bytes: int = Field(
         64 << 20, ge=1, le=4 << 30, description="The largest body after it is unpacked."
@@ -104,6 +118,14 @@ class Settings(BaseSettings):
             raise ValueError("must begin with '/'")
         return value.rstrip("/")
 
+    @field_validator("health_route", "predict_route")
+    @classmethod
+    def _a_plain_path(cls, value: str) -> str:
+        """Refuse what would be a template, a query or no path at all."""
+        if value and (not value.startswith("/") or set(value) & set("{}?#") or not value.isascii()):
+            raise ValueError("must begin with '/' and hold no braces, '?' or '#'")
+        return value
+
     @model_validator(mode="after")
     def _closed_unless_said(self) -> Self:
         if not self.allow_open and not is_loopback(self.host):
@@ -123,14 +145,14 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Put the file, which `load_settings` passes along, behind the environment."""
+        """Put what `load_settings` passes along as weaker sources behind the environment."""
         del dotenv_settings, file_secret_settings
         given: dict[str, Any] = dict(init_settings())
-        file = given.pop("_file", {})
+        weaker = given.pop("_weaker", ())
         return (
             InitSettingsSource(settings_cls, given),
             env_settings,
-            InitSettingsSource(settings_cls, file),
+            *(InitSettingsSource(settings_cls, source) for source in weaker),
         )
 
 
@@ -144,15 +166,29 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def load_settings(flags: Mapping[str, object], *, config: Path | None = None) -> Settings:
+def load_settings(
+    flags: Mapping[str, object],
+    *,
+    config: Path | None = None,
+    kserve: Mapping[str, str] | None = None,
+) -> Settings:
     """Return the settings; ``flags`` holds only what was really given on the command line.
 
-    Raises ConfigurationError that names the key, where it was set and what is allowed.
+    ``kserve`` holds the flags that KServe spells, without their dashes.  Raises ConfigurationError
+    that names the key, where it was set and what is allowed.
     """
     _refuse_unknown_variables()
     file, path = _read_file(config)
     given: dict[str, Any] = {key: value for key, value in flags.items() if value is not None}
-    arguments = {**given, "_file": file}
+    asked = _asked_platform(given, file)
+    host = _hosting(asked, given, file, kserve or {})
+    for key, implied in host.flags.items():
+        if key in given:
+            raise ConfigurationError(f"give either --{key.replace('_', '-')} or {implied.origin}")
+    arguments: dict[str, Any] = {**given, **_values(host.flags)}
+    if asked == "auto":
+        arguments["platform"] = host.platform.value
+    arguments["_weaker"] = (_values(host.values), file, _values(host.fallback))
     try:
         return Settings(**arguments)
     except ValidationError as error:
@@ -162,8 +198,29 @@ def load_settings(flags: Mapping[str, object], *, config: Path | None = None) ->
         reasons = [e["msg"] for e in error.errors() if e["loc"][0] == key]
         reason = " or ".join(dict.fromkeys(text.removeprefix("Value error, ") for text in reasons))
         raise ConfigurationError(
-            f"{_origin(key, given, path)}: {reason}, got {_shown(first['input'])}"
+            f"{_origin(key, given, host, path)}: {reason}, got {_shown(first['input'])}"
         ) from error
+
+
+def _asked_platform(given: Mapping[str, object], file: Mapping[str, object]) -> str:
+    ours = (given.get("platform"), os.environ.get(f"{ENV_PREFIX}PLATFORM"), file.get("platform"))
+    return next((str(value) for value in ours if value is not None), "auto")
+
+
+def _hosting(
+    asked: str, given: Mapping[str, object], file: Mapping[str, object], kserve: Mapping[str, str]
+) -> Hosting:
+    named = "repository" in given or "repository" in file
+    around = Surroundings(
+        environment=os.environ,
+        kserve=kserve,
+        repository_given=named or f"{ENV_PREFIX}REPOSITORY" in os.environ,
+    )
+    return hosting(around, asked)
+
+
+def _values(implied: Mapping[str, Implied]) -> dict[str, object]:
+    return {key: one.value for key, one in implied.items()}
 
 
 def _refuse_unknown_variables() -> None:
@@ -204,12 +261,16 @@ def _suggestion(key: str, prefix: str = "") -> str:
     return f"; known are {', '.join(known)}"
 
 
-def _origin(key: str, given: Mapping[str, object], file: Path) -> str:
-    """Say where a value came from, in the words that the operator used."""
+def _origin(key: str, given: Mapping[str, object], host: Hosting, file: Path) -> str:
+    """Say where a value came from, in the words that the operator or the platform used."""
     if key in given:
         return f"--{key.replace('_', '-')}"
+    if key in host.flags:
+        return host.flags[key].origin
     variable = f"{ENV_PREFIX}{key.upper()}"
-    return variable if variable in os.environ else f"{file}: {key}"
+    if variable in os.environ:
+        return variable
+    return host.values[key].origin if key in host.values else f"{file}: {key}"
 
 
 def _shown(value: object, limit: int = 80) -> str:

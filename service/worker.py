@@ -21,7 +21,7 @@ from service.app import create_app
 from service.bundle import read_bundle
 from service.contract import ImagePipeline, SequencePipeline, TextPipeline
 from service.errors import BundleError, ConfigurationError
-from service.repository import Found, scan
+from service.repository import Found, named, scan
 from service.settings import Settings
 
 _log = logging.getLogger("onnxport.worker")
@@ -29,10 +29,11 @@ _SHOWN = 4
 _A_TEXT = "Lunch at noon? Bring the slides."
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, *, ignored: Sequence[str] = ()) -> None:
     """Serve until SIGINT or SIGTERM, then let running requests end within the grace time.
 
-    Raises ConfigurationError if there is nothing to serve or the address cannot be had.
+    ``ignored`` are flags that were taken without having a meaning here.  Raises ConfigurationError
+    if there is nothing to serve or the address cannot be had.
     """
     logs.configure(level=settings.log_level, style=settings.log_format)
     if not settings.repository.exists():
@@ -40,7 +41,7 @@ def serve(settings: Settings) -> None:
             f"{settings.repository}: no such file or folder; train a model with onnxport-train "
             "cnn, or name a repository, a bundle or an .onnx file"
         )
-    found = scan(settings.repository)
+    found = named(scan(settings.repository), settings.model_name)
     app = create_app(settings, found)
     listener = listen(settings.host, settings.port)
     config = uvicorn.Config(
@@ -57,6 +58,8 @@ def serve(settings: Settings) -> None:
         timeout_graceful_shutdown=max(1, round(settings.grace)),
     )
     announce(settings, found, address_of(listener))
+    if ignored:
+        _log.info("flags of KServe without a meaning here: %s", ", ".join(ignored))
     # uvicorn raises the signal that ended it once more; the end was asked for, so it is no failure.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
@@ -98,6 +101,7 @@ def announce(settings: Settings, found: Sequence[Found], address: str) -> None:
         fields = {
             "address": address,
             "repository": str(settings.repository),
+            "platform": settings.platform,
             "models": [one.name for one in found],
             "try": calls,
         }

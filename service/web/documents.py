@@ -17,6 +17,10 @@ _PARAMETERS: Mapping[str, dict[str, Any]] = {
         "description": "A version; without it the highest that is ready answers.",
         "schema": {"type": "string", "pattern": "^[0-9]+$"},
     },
+    "label": {
+        "description": "A label that stands for a version.",
+        "schema": {"type": "string"},
+    },
 }
 
 
@@ -42,21 +46,28 @@ COMPONENTS: dict[str, Any] = {
         **INFER_SCHEMAS,
         "PredictRequest": {
             "type": "object",
-            "required": ["instances"],
+            "oneOf": [{"required": ["instances"]}, {"required": ["inputs"]}],
             "properties": {
+                "signature_name": {"type": "string", "enum": ["", "serving_default"]},
+                "inputs": {
+                    "description": "Columns: an object of tensors by input, or the only tensor. "
+                    "An array is also KServe's other word for instances.",
+                },
                 "instances": {
                     "type": "array",
                     "minItems": 1,
                     "description": "Pictures as numbers 0-255 or {'b64': PNG or JPEG}, series "
                     "as [[step 1], [step 2], ...] of any length, texts, or plain tensors' rows.",
                     "items": {},
-                }
+                },
             },
         },
         "PredictResponse": {
             "type": "object",
-            "required": ["predictions"],
-            "properties": {"predictions": {"type": "array", "items": {}}},
+            "properties": {
+                "predictions": {"type": "array", "items": {}},
+                "outputs": {"description": "The same as columns, for a request with inputs."},
+            },
         },
     }
 }
@@ -75,6 +86,7 @@ PREDICT: dict[str, Any] = {
                 texts={"instances": ["See you at noon", "You have won!!!"]},
                 picture={"instances": [{"b64": "iVBORw0KGgo..."}]},
                 series={"instances": [[[0.1, 0.2], [0.3, 0.4]], [[0.5, 0.6]]]},
+                columns={"inputs": {"a": [[1, 2], [3, 4]], "b": [[5, 6], [7, 8]]}},
             ),
             "image/png": {"schema": {"type": "string", "format": "binary"}},
             "image/jpeg": {"schema": {"type": "string", "format": "binary"}},
@@ -88,6 +100,9 @@ PREDICT: dict[str, Any] = {
                 _schema("PredictResponse"),
                 classifier={"predictions": [_SCORES]},
                 one_output={"predictions": [[0.25, 0.75]]},
+                columns={
+                    "outputs": {"sum": [[6, 8], [10, 12]], "difference": [[-4, -4], [-4, -4]]}
+                },
             ),
         },
         **_errors("400", "404", "413", "415", "503", "504"),

@@ -20,6 +20,7 @@ from service.web.exchange import ERROR_CODE, MODEL
 STATUS: Mapping[str, int] = {
     "invalid_request": 400,
     "model_not_found": 404,
+    "not_acceptable": 406,
     "too_large": 413,
     "unsupported_media_type": 415,
     "engine_failure": 500,

@@ -22,6 +22,7 @@ from service.web.encoding import Unpacker, coding_of
 # Keys of the ASGI scope; the guard reads them when it writes the access log.
 MODEL = "onnxport.model"
 ROAD = "onnxport.road"
+PROBE = "onnxport.probe"
 ERROR_CODE = "onnxport.error"
 
 MAX_DECOMPRESSED_BYTES = 64 << 20
@@ -36,13 +37,16 @@ class ClientGone(Exception):
 
 @dataclass(frozen=True, slots=True)
 class WebOptions:
-    """Limits and habits of the HTTP side; ``deadline`` is in seconds."""
+    """Limits and habits of the HTTP side; ``deadline`` is in seconds, a route may be ""."""
 
     max_body_bytes: int = 64 << 20
     max_decompressed_bytes: int = MAX_DECOMPRESSED_BYTES
     max_json_depth: int = 32
     deadline: float = 30.0
     root_path: str = ""
+    default_model: str = ""
+    health_route: str = ""
+    predict_route: str = ""
     access_log: bool = True
 
 
@@ -55,6 +59,10 @@ class Models(Protocol):
 
     def view(self, name: str, version: int | None = None) -> ModelView:
         """Return one version; raises ModelNotFound."""
+        ...
+
+    def version_of_label(self, name: str, label: str) -> int:
+        """Return the version that a label stands for; raises ModelNotFound."""
         ...
 
     def ready(self) -> bool:
@@ -104,6 +112,11 @@ def headers_of(scope: Scope) -> Mapping[bytes, bytes]:
     return dict(scope["headers"])
 
 
+def media_type_of(headers: Mapping[bytes, bytes]) -> str:
+    """Return the Content-Type with its parameters in lower case, "" if there is none."""
+    return headers.get(b"content-type", b"").decode("latin-1").strip().lower()
+
+
 def model_of(scope: Scope) -> tuple[str, int | None]:
     """Return the name and version in the path."""
     params = scope["path_params"]
@@ -124,7 +137,7 @@ async def read_body(
     receive: Receive,
     headers: Mapping[bytes, bytes],
     *,
-    max_decompressed: int = MAX_DECOMPRESSED_BYTES,
+    max_decompressed: int,
 ) -> bytes:
     """Return the whole body, unpacked where it is compressed.
 
@@ -206,9 +219,15 @@ def json_response(
     return Response(body, status, dict(headers or {}), "application/json")
 
 
-async def send_json(send: Send, body: bytes) -> None:
+async def send_json(
+    send: Send,
+    body: bytes,
+    *,
+    media_type: bytes = b"application/json",
+    headers: Sequence[tuple[bytes, bytes]] = (),
+) -> None:
     """Send a finished JSON document as a 200, without a response object on the fast road."""
-    head = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    head = [(b"content-type", media_type), (b"content-length", b"%d" % len(body)), *headers]
     await send({"type": "http.response.start", "status": 200, "headers": head})
     await send({"type": "http.response.body", "body": body})
 

@@ -14,12 +14,10 @@ from service import logs
 from service.errors import TooLarge
 from service.metrics import Metrics
 from service.web.errors import error_response, internal_error
-from service.web.exchange import ERROR_CODE, MODEL, ROAD, ClientGone, headers_of
+from service.web.exchange import ERROR_CODE, MODEL, PROBE, ROAD, ClientGone, headers_of
 
 CLIENT_GONE = 499
 _ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
-# Probes come every second or so; their lines would hide all others.
-_QUIET = frozenset({"/", "/metrics", "/v2/health/live", "/v2/health/ready"})
 _log = logging.getLogger("onnxport.web")
 
 
@@ -127,4 +125,4 @@ def _write_line(scope: Scope, count: _Count, status: int, seconds: float) -> Non
         fields["model"] = scope[MODEL]
     if ERROR_CODE in scope:
         fields["error"] = scope[ERROR_CODE]
-    logs.access(fields, quiet=scope.get(ROAD) in _QUIET and status < 400)
+    logs.access(fields, quiet=scope.get(PROBE, False) and status < 400)

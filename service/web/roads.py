@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -11,16 +11,18 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from service.metrics import Metrics
-from service.web import documents
-from service.web.exchange import ROAD, WebParts
+from service.web import documents, hosted_documents
+from service.web.exchange import PROBE, ROAD, WebParts
 from service.web.infer import Infer
 from service.web.infer_document import INFER
 from service.web.pages import Pages
+from service.web.platforms import Invocations
 from service.web.routes import Routes
 from service.web.v1 import ModelRoads, OtherVerb, Predict
 
 _NAME = "/{name}"
 _VERSION = "/{name}/versions/{version}"
+_LABEL = "/{name}/labels/{label}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,20 +30,25 @@ class Road:
     """One path with one method; a GET also answers HEAD.
 
     ``document`` is the OpenAPI operation; roads without one do not appear in the documentation.
+    A ``probe`` comes every second or so; its lines in the access log would hide all others.
     """
 
     method: str | None
     path: str
     endpoint: Callable[..., Any]
     document: Mapping[str, Any] | None = None
+    probe: bool = False
 
 
 class RoadRoute(Route):
     """A route that tells the guard its template, which is what metrics may be labelled with."""
 
+    probe = False
+
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse a wrong method with a stable list of the right ones, or pass on."""
         scope[ROAD] = self.path_format
+        scope[PROBE] = self.probe
         if self.methods and scope["method"] not in self.methods:
             raise HTTPException(405, headers={"Allow": ", ".join(sorted(self.methods))})
         await self.app(scope, receive, send)
@@ -50,24 +57,53 @@ class RoadRoute(Route):
 def make_roads(parts: WebParts, metrics: Metrics) -> tuple[Road, ...]:
     """Return every road, the busiest first: routes are tried in order."""
     infer, predict = Infer(parts), Predict(parts)
-    routes, models, other = Routes(parts, metrics), ModelRoads(parts), OtherVerb()
+    routes, models = Routes(parts, metrics), ModelRoads(parts)
     return (
+        *_hosted(parts, routes, Invocations(parts, infer=infer, predict=predict)),
         *_both("POST", "/v2/models", "/infer", infer, INFER),
-        *_both("POST", "/v1/models", ":predict", predict, documents.PREDICT),
-        Road("GET", "/v2/health/live", routes.live, documents.LIVE),
-        Road("GET", "/v2/health/ready", routes.ready, documents.READY),
+        *_every("POST", ":predict", predict, documents.PREDICT),
+        *_health(routes),
         *_both("GET", "/v2/models", "/ready", routes.model_ready, documents.MODEL_READY),
         *_both("GET", "/v2/models", "", routes.metadata, documents.METADATA),
         Road("GET", "/v2/models", routes.models, documents.INDEX),
         Road("GET", "/v2", routes.server, documents.SERVER),
         Road("GET", "/v2/", routes.server),
         Road("GET", "/v1/models", models.index, documents.INDEX),
-        *_both("GET", "/v1/models", "/info", models.info, documents.INFO),
-        *_both(None, "/v1/models", ":{verb}", other, None),
-        *_both("GET", "/v1/models", "", models.status, documents.STATUS),
+        *_every("GET", "/info", models.info, documents.INFO),
+        *_every("GET", "/metadata", models.metadata, hosted_documents.METADATA),
+        *_every("POST", ":explain", models.explain, hosted_documents.EXPLAIN),
+        *_every(None, ":{verb}", OtherVerb(), None),
+        *_every("GET", "", models.status, documents.STATUS),
+    )
+
+
+def _hosted(parts: WebParts, routes: Routes, invocations: Invocations) -> tuple[Road, ...]:
+    """Return the roads of the hosting platforms; those that the operator has named come first."""
+    health, predict = parts.options.health_route, parts.options.predict_route
+    named = [Road("GET", health, routes.ready, hosted_documents.PING, probe=True)] if health else []
+    if predict:
+        named.append(Road("POST", predict, invocations, hosted_documents.INVOCATIONS))
+    known = (
+        Road("GET", "/ping", routes.ready, hosted_documents.PING, probe=True),
+        Road("POST", "/invocations", invocations, hosted_documents.INVOCATIONS),
+    )
+    return (*named, *known)
+
+
+def _health(routes: Routes) -> tuple[Road, ...]:
+    """Return what probes and scrapers ask, under all the names that they use for it."""
+    roads = (
+        Road("GET", "/v2/health/live", routes.live, documents.LIVE),
+        Road("GET", "/v2/health/ready", routes.ready, documents.READY),
+        Road("GET", "/livez", routes.live, documents.LIVE),
+        Road("GET", "/healthz", routes.live, documents.LIVE),
+        Road("GET", "/readyz", routes.ready, documents.READY),
+        Road("GET", "/health", routes.ready, documents.READY),
+        Road("GET", "/startupz", routes.started, hosted_documents.STARTED),
         Road("GET", "/metrics", routes.metrics, documents.METRICS),
         Road("GET", "/", routes.root, documents.ROOT),
     )
+    return tuple(replace(road, probe=True) for road in roads)
 
 
 def _both(
@@ -84,6 +120,20 @@ def _both(
     )
 
 
+def _every(
+    method: str | None,
+    suffix: str,
+    endpoint: Callable[..., Any],
+    document: Mapping[str, Any] | None,
+) -> tuple[Road, ...]:
+    """Return a road of V1, which may also name a version by its label."""
+    prefix = "/v1/models"
+    return (
+        *_both(method, prefix, suffix, endpoint, document),
+        Road(method, f"{prefix}{_LABEL}{suffix}", endpoint, document),
+    )
+
+
 def make_pages(document: Mapping[str, Any]) -> tuple[Road, ...]:
     """Return the roads of the documentation, which the documentation leaves out."""
     pages = Pages(document)
@@ -92,10 +142,13 @@ def make_pages(document: Mapping[str, Any]) -> tuple[Road, ...]:
 
 def routes_of(roads: Sequence[Road]) -> list[RoadRoute]:
     """Return the table as Starlette's routes."""
-    return [
-        RoadRoute(road.path, road.endpoint, methods=[road.method] if road.method else None)
-        for road in roads
-    ]
+    routes = []
+    for road in roads:
+        methods = [road.method] if road.method else None
+        route = RoadRoute(road.path, road.endpoint, methods=methods)
+        route.probe = road.probe
+        routes.append(route)
+    return routes
 
 
 def openapi_of(roads: Sequence[Road], *, version: str, root_path: str) -> dict[str, Any]:

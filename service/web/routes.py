@@ -23,6 +23,7 @@ EXTENSIONS = (
     "parameters",
     "schedule_policy",
 )
+_ENDED = frozenset({State.READY, State.FAILED, State.DRAINING, State.UNLOADED})
 
 
 class Routes:
@@ -55,9 +56,18 @@ class Routes:
         del request
         if self._models.ready():
             return json_response({"ready": True})
-        waiting = [_not_ready(v) for v in self._models.views() if v.state is not State.READY]
+        waiting = [not_ready(v) for v in self._models.views() if v.state is not State.READY]
         text = "; ".join(waiting) or "a required model is missing"
         return json_response({"ready": False, "error": text}, 503, {"Retry-After": "1"})
+
+    async def started(self, request: Request) -> Response:
+        """Say whether every model's first attempt has ended, well or not."""
+        del request
+        loading = [not_ready(v) for v in self._models.views() if v.state not in _ENDED]
+        if not loading:
+            return json_response({"started": True})
+        content = {"started": False, "error": "; ".join(loading)}
+        return json_response(content, 503, {"Retry-After": "1"})
 
     async def models(self, request: Request) -> Response:
         """List the models' names."""
@@ -69,7 +79,7 @@ class Routes:
         name, version = model_of(request.scope)
         view = self._models.view(name, version)
         if view.state is not State.READY:
-            raise ModelNotReady(_not_ready(view))
+            raise ModelNotReady(not_ready(view))
         return json_response(
             {
                 "name": name,
@@ -92,7 +102,7 @@ class Routes:
         view = self._models.view(*model_of(request.scope))
         if view.state is State.READY:
             return json_response({"name": view.name, "ready": True})
-        content = {"name": view.name, "ready": False, "error": _not_ready(view)}
+        content = {"name": view.name, "ready": False, "error": not_ready(view)}
         return json_response(content, 503, {"Retry-After": "1"})
 
     async def metrics(self, request: Request) -> Response:
@@ -101,7 +111,8 @@ class Routes:
         return Response(self._metrics.render(), headers={"content-type": CONTENT_TYPE})
 
 
-def _not_ready(view: ModelView) -> str:
+def not_ready(view: ModelView) -> str:
+    """Say in which state a version is instead of ready, and why."""
     reason = f": {view.reason}" if view.reason else ""
     return f"model '{view.name}' version {view.version} is {view.state}{reason}"
 

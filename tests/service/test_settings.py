@@ -143,3 +143,56 @@ def test_settings_cannot_be_changed() -> None:
 def test_every_setting_says_what_it_is() -> None:
     """The help texts of the flags are these descriptions."""
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+def test_a_platform_stands_between_our_variables_and_the_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Flag, variable, platform, file: the platform opens the server without another word."""
+    Path("onnxport.toml").write_text('port = 1\nqueue_rows = 2\nrepository = "mine"\n')
+    monkeypatch.setenv("AIP_HTTP_PORT", "7080")
+    monkeypatch.setenv("AIP_HEALTH_ROUTE", "/healthy")
+    settings = load_settings({})
+    assert (settings.platform, settings.host, settings.port) == ("vertex", "0.0.0.0", 7080)
+    assert (settings.queue_rows, settings.repository) == (2, Path("mine"))
+    assert settings.health_route == "/healthy"
+    monkeypatch.setenv("ONNXPORT_PORT", "7081")
+    monkeypatch.setenv("ONNXPORT_HOST", "127.0.0.1")
+    assert (load_settings({}).host, load_settings({}).port) == ("127.0.0.1", 7081)
+    assert load_settings({"port": "7082"}).port == 7082
+
+
+def test_a_platform_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `none` its variables are nobody's; a name that nobody knows is refused."""
+    monkeypatch.setenv("SAGEMAKER_BIND_TO_PORT", "7080")
+    assert load_settings({"platform": "auto"}).platform == "sagemaker"
+    settings = load_settings({"platform": "none"})
+    assert (settings.platform, settings.host, settings.port) == ("none", "127.0.0.1", 8080)
+    monkeypatch.setenv("ONNXPORT_PLATFORM", "heroku")
+    assert refusal({}).startswith("ONNXPORT_PLATFORM: ")
+
+
+def test_wrong_values_of_a_platform_are_named_as_the_platform_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The operator finds the variable or the flag that he wrote."""
+    monkeypatch.setenv("AIP_HTTP_PORT", "http")
+    assert refusal({}).startswith("AIP_HTTP_PORT: ")
+    monkeypatch.setenv("AIP_HTTP_PORT", "7080")
+    monkeypatch.setenv("AIP_PREDICT_ROUTE", "/{name}")
+    assert refusal({}).startswith("AIP_PREDICT_ROUTE: must begin with '/' and hold no braces")
+    monkeypatch.delenv("AIP_PREDICT_ROUTE")
+    with pytest.raises(ConfigurationError, match=r"^--http_port: .*'99999'"):
+        load_settings({}, kserve={"http_port": "99999"})
+    with pytest.raises(ConfigurationError, match=r"^--model_name: .*'a/b'"):
+        load_settings({}, kserve={"model_name": "a/b"})
+
+
+def test_flags_of_kserve_are_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They beat variables, and the same thing cannot be said twice."""
+    monkeypatch.setenv("ONNXPORT_PORT", "10")
+    settings = load_settings({}, kserve={"http_port": "20", "model_name": "net"})
+    assert (settings.port, settings.model_name, settings.platform) == (20, "net", "kserve")
+    assert settings.repository == Path("/mnt/models")
+    with pytest.raises(ConfigurationError, match="either --port or --http_port"):
+        load_settings({"port": "1"}, kserve={"http_port": "2"})

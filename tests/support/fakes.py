@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from service.batcher import Timings
@@ -26,6 +26,7 @@ class FakeModels:
     """A registry whose views are given; a server is ready if one of them is."""
 
     known: Sequence[ModelView] = field(default_factory=lambda: (view(),))
+    labels: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
     def views(self) -> tuple[ModelView, ...]:
         """Return what was given."""
@@ -37,6 +38,12 @@ class FakeModels:
             if one.name == name and version in (None, one.version):
                 return one
         raise ModelNotFound(name, version)
+
+    def version_of_label(self, name: str, label: str) -> int:
+        """Return what was given."""
+        if (name, label) not in self.labels:
+            raise ModelNotFound(name, label=label)
+        return self.labels[name, label]
 
     def ready(self) -> bool:
         """Whether one is READY."""

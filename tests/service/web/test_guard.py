@@ -68,10 +68,12 @@ async def test_one_line_a_request_without_payload(log: StringIO) -> None:
 
 
 async def test_probes_are_logged_only_for_debugging(log: StringIO) -> None:
-    """A probe that succeeds is a line at level debug."""
+    """A probe that succeeds is a line at level debug, under every name that it goes by."""
+    paths = ["/", "/metrics", "/v2/health/live", "/readyz", "/ping"]
     async with client_of(make_app()) as client:
-        await client.get("/v2/health/live")
-    assert [line["level"] for line in lines(log)] == ["debug"]
+        for path in [*paths, "/v2"]:
+            await client.get(path)
+    assert [line["level"] for line in lines(log)] == ["debug"] * len(paths) + ["info"]
 
 
 async def test_an_unexpected_error_reveals_only_the_id(log: StringIO) -> None:

@@ -29,6 +29,12 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
         ("/v2/", SERVER),
         ("/v2/health/live", {"live": True}),
         ("/v2/health/ready", {"ready": True}),
+        ("/livez", {"live": True}),
+        ("/healthz", {"live": True}),
+        ("/readyz", {"ready": True}),
+        ("/health", {"ready": True}),
+        ("/ping", {"ready": True}),
+        ("/startupz", {"started": True}),
         ("/v2/models/pair/ready", {"name": "pair", "ready": True}),
         ("/v2/models/pair/versions/1/ready", {"name": "pair", "ready": True}),
     ],
@@ -80,6 +86,24 @@ async def test_the_server_is_live_before_its_models_are_ready() -> None:
             "ready": False,
             "error": "model 'slow' version 1 is LOADING",
         }
+
+
+async def test_probes_of_a_server_whose_models_load() -> None:
+    """Liveness asks for no model, readiness for a ready one, start-up for an end of loading."""
+    found = {}
+    for state in (State.LOADING, State.FAILED, State.READY):
+        app = make_app(models=FakeModels([view("slow", state, "no luck")]))
+        async with client_of(app) as client:
+            paths = ("/livez", "/healthz", "/readyz", "/health", "/ping", "/startupz")
+            found[state] = [(await client.get(path)).status_code for path in paths]
+            if state is State.LOADING:
+                text = (await client.get("/startupz")).json()["error"]
+                assert text == "model 'slow' version 1 is LOADING: no luck"
+    assert found == {
+        State.LOADING: [200, 200, 503, 503, 503, 503],
+        State.FAILED: [200, 200, 503, 503, 503, 200],
+        State.READY: [200, 200, 200, 200, 200, 200],
+    }
 
 
 async def test_versions_in_the_path(client: httpx.AsyncClient) -> None:
@@ -137,8 +161,8 @@ async def test_every_road_is_documented(client: httpx.AsyncClient) -> None:
     for path, operations in paths.items():
         for operation in operations.values():
             named = {p["name"] for p in operation["parameters"] if p["in"] == "path"}
-            assert named == {n for n in ("name", "version") if f"{{{n}}}" in path}
-            assert "200" in operation["responses"]
+            assert named == {n for n in ("name", "version", "label") if f"{{{n}}}" in path}
+            assert {"200", "501"} & set(operation["responses"])
 
 
 async def test_the_documentation_loads_nothing_from_elsewhere(client: httpx.AsyncClient) -> None:

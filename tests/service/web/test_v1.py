@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 
 import httpx
 import pytest
@@ -142,6 +143,35 @@ async def test_info_tells_how_a_model_was_proved(client: httpx.AsyncClient) -> N
     assert len(info["files"]["model.onnx"]["sha256"]) == 64
     bare = (await client.get("/v1/models/doubler/info")).json()
     assert bare["verification"]["status"] == "skipped"
+
+
+async def test_merged_requests_get_as_many_answers(client: httpx.AsyncClient) -> None:
+    """KServe's batcher sends no Content-Type, and deals the answers out by their number."""
+    instances = [[i, -i] for i in range(100)]
+    request = client.build_request(
+        "POST", "/v1/models/doubler:predict", content=json.dumps({"instances": instances})
+    )
+    assert "content-type" not in request.headers
+    answer = await client.send(request)
+    assert answer.json() == {"predictions": [[2 * i, -2 * i] for i in range(100)]}
+
+
+async def test_instances_keyed_by_input(client: httpx.AsyncClient) -> None:
+    """KServe's clients may name the only input around every instance."""
+    assert await predictions(client, "doubler", {"x": [1, 2]}, {"x": [3, 4]}) == [[2, 4], [6, 8]]
+    named, bare = await predictions(client, "pictures", {"image": LEFT}, LEFT)
+    assert named == bare
+
+
+async def test_explanations_are_not_built(client: httpx.AsyncClient) -> None:
+    """501 for a model that there is, 404 for one that there is not, 405 for a GET."""
+    for path in ("doubler", "doubler/versions/1", "doubler/versions/0"):
+        answer = await client.post(f"/v1/models/{path}:explain", json={"instances": [[1, 2]]})
+        assert answer.status_code == 501
+        assert answer.json() == {"error": "model 'doubler': explanations are not built"}
+    assert (await client.post("/v1/models/nobody:explain", json={})).status_code == 404
+    wrong = await client.get("/v1/models/doubler:explain")
+    assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
 
 
 async def test_other_verbs_and_methods(client: httpx.AsyncClient) -> None:
