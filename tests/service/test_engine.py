@@ -150,12 +150,6 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert "nowhere" in refused(tmp_path / "nowhere.onnx", BundleError)
 
 
-def test_a_type_that_has_no_form_on_the_wire(tmp_path: Path) -> None:
-    """A sequence, a map or a brain float is refused when the model is opened."""
-    path = write_identity(tmp_path / "m.onnx", TensorProto.BFLOAT16)
-    assert "tensor(bfloat16)" in refused(path, BundleError)
-
-
 def test_names_that_cannot_be_written_in_an_answer(tmp_path: Path) -> None:
     """A name that is not UTF-8, or none at all, is refused when the model is opened."""
     path = write_model(
