@@ -33,8 +33,11 @@ def _element(value: Tensor) -> object:
     array = np.asarray(value)
     if array.dtype.hasobject:
         return array.tolist()
-    # A row of one number is that number; ascontiguousarray would make it a list of one.
-    return np.ascontiguousarray(array) if array.ndim else array[()]
+    if array.ndim:
+        return np.ascontiguousarray(array)
+    # A row of one number is that number.  A float keeps its width, which decides how it is written;
+    # ONNX Runtime's INT64 is numpy's `longlong`, which orjson knows in arrays only.
+    return array[()] if array.dtype.kind == "f" else array.item()
 
 
 def _classified(scores: Tensor, labels: Sequence[str]) -> Answer:
