@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 
 from service.errors import (
     DeadlineExceeded,
@@ -55,9 +56,16 @@ class Ran:
     timings: Timings
 
 
+class RowsMismatch(EngineFailure):
+    """An output has another number of rows than the inputs, so it cannot be cut up again."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Job:
-    """One queued request; ``done`` is set exactly once, by whoever takes the job off the queue."""
+    """One queued request; ``done`` is set exactly once, by whoever takes the job off the queue.
+
+    A job that is ``alone`` shares no run and is not cut, whatever its rows.
+    """
 
     inputs: Tensors
     wanted: tuple[str, ...]
@@ -66,6 +74,7 @@ class Job:
     deadline: float
     queued_at: float
     done: asyncio.Future[Ran]
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +129,7 @@ class Batcher:
         self._on_batch = on_batch
         self._on_queue = on_queue
         # Changed only by the methods below, on the event loop.
+        self.broken = ""
         self._queue: deque[Job] = deque()
         self._running: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -128,10 +138,21 @@ class Batcher:
         """Show the counts that matter when something hangs."""
         return f"<Batcher {len(self._queue)} queued, {len(self._running)} running>"
 
+    @property
+    def batchable(self) -> bool:
+        """Whether rows of different jobs may share a run; `broken` says why no longer."""
+        return self._policy.batchable and not self.broken
+
     async def submit(
-        self, inputs: Tensors, wanted: Sequence[str], *, rows: int, deadline: float
+        self,
+        inputs: Tensors,
+        wanted: Sequence[str],
+        *,
+        rows: int,
+        deadline: float,
+        alone: bool = False,
     ) -> Ran:
-        """Queue checked tensors and return their answer.
+        """Queue checked tensors and return their answer; with ``alone`` they run in one piece.
 
         Raises Overloaded if the queue is full, DeadlineExceeded if the answer is not there in
         time, InvalidRequest or EngineFailure if the model refuses or fails on this job.
@@ -143,10 +164,12 @@ class Batcher:
             inputs,
             tuple(wanted),
             rows,
-            _key(inputs, wanted),
+            # A key that equals no other keeps a job out of every shared run.
+            (object(),) if alone else _key(inputs, wanted),
             deadline,
             now,
             loop.create_future(),
+            alone,
         )
         self._queue.append(job)
         self._dispatch()
@@ -178,7 +201,7 @@ class Batcher:
         while self._queue and len(self._running) < policy.concurrency:
             take = take_batch(
                 self._queue,
-                max_rows=policy.max_rows if policy.batchable else 0,
+                max_rows=policy.max_rows if self.batchable else 0,
                 idle=policy.concurrency - len(self._running),
                 now=time.monotonic(),
             )
@@ -186,7 +209,7 @@ class Batcher:
             for job in take.expired:
                 _expire(job)
             if take.batch:
-                task = asyncio.ensure_future(self._run_batch(take.batch))
+                task = asyncio.ensure_future(self._run_batch(take.batch, share=self.batchable))
                 self._running.add(task)
                 task.add_done_callback(self._ended)
         self._on_queue(self._queued_rows())
@@ -195,11 +218,13 @@ class Batcher:
         self._running.discard(task)
         self._dispatch()
 
-    async def _run_batch(self, batch: tuple[Job, ...]) -> None:
+    async def _run_batch(self, batch: tuple[Job, ...], *, share: bool) -> None:
         loop = asyncio.get_running_loop()
         started = time.monotonic()
         try:
-            results = await loop.run_in_executor(self._executor, self._outcomes, batch)
+            results = await loop.run_in_executor(
+                self._executor, partial(self._outcomes, batch, share=share)
+            )
         # Whatever happens, nobody may be left waiting: one surprise would stop the model for ever.
         except Exception as error:  # noqa: BLE001 - see above
             failure = EngineFailure("the model could not be run")
@@ -207,6 +232,7 @@ class Batcher:
             results = [failure] * len(batch)
         seconds = time.monotonic() - started
         rows = sum(job.rows for job in batch)
+        self.broken = next((str(r) for r in results if isinstance(r, RowsMismatch)), self.broken)
         for job, result in zip(batch, results, strict=True):
             if job.done.done():
                 continue
@@ -216,30 +242,36 @@ class Batcher:
                 job.done.set_result(Ran(result, Timings(started - job.queued_at, seconds, rows)))
         self._on_batch(len(batch), rows, seconds)
 
-    def _outcomes(self, batch: Sequence[Job]) -> list[dict[str, Tensor] | ServiceError]:
+    def _outcomes(
+        self, batch: Sequence[Job], *, share: bool
+    ) -> list[dict[str, Tensor] | ServiceError]:
         """Return each job's outputs or its own error; a failing batch is run again by halves.
 
         One guilty job among n costs at most 2 log2(n) + 1 runs and never its neighbours' answers.
         """
         try:
-            return list(self._run_together(batch))
+            return list(self._run_together(batch, share=share))
+        except RowsMismatch as error:
+            # The model itself is to blame, and halves would hide it.
+            return [error] * len(batch)
         except (EngineFailure, InvalidRequest) as error:
             if len(batch) == 1:
                 return [error]
             middle = len(batch) // 2
-            return self._outcomes(batch[:middle]) + self._outcomes(batch[middle:])
+            halves = (batch[:middle], batch[middle:])
+            return [result for half in halves for result in self._outcomes(half, share=share)]
 
-    def _run_together(self, batch: Sequence[Job]) -> list[dict[str, Tensor]]:
+    def _run_together(self, batch: Sequence[Job], *, share: bool) -> list[dict[str, Tensor]]:
         wanted = batch[0].wanted
+        if not share or batch[0].alone:
+            return [self._run(batch[0].inputs, wanted)]
         joined = stack([job.inputs for job in batch])
-        if not self._policy.batchable:
-            return [self._run(joined, wanted)]
         rows = sum(job.rows for job in batch)
         size = self._policy.max_rows
-        parts = [
-            self._run({n: v[start : start + size] for n, v in joined.items()}, wanted)
-            for start in range(0, max(1, rows), size)
-        ]
+        parts = []
+        for start in range(0, max(1, rows), size):
+            parts.append(self._run({n: v[start : start + size] for n, v in joined.items()}, wanted))
+            _check_rows(parts[-1], min(size, rows - start))
         return split(stack(parts), [job.rows for job in batch])
 
     async def aclose(self) -> None:
@@ -252,6 +284,15 @@ class Batcher:
 def _key(inputs: Tensors, wanted: Sequence[str]) -> Key:
     shapes = tuple((name, value.shape[1:]) for name, value in sorted(inputs.items()))
     return (*shapes, *wanted)
+
+
+def _check_rows(outputs: Tensors, rows: int) -> None:
+    for name, value in outputs.items():
+        if not value.ndim or len(value) != rows:
+            raise RowsMismatch(
+                f"output '{name}' has shape {list(value.shape)} for {rows} rows; "
+                "from now on the model runs one request at a time"
+            )
 
 
 def _expire(job: Job) -> None:
