@@ -107,6 +107,11 @@ COMPONENTS: dict[str, Any] = {
                 "model_name": {"type": "string"},
                 "model_version": {"type": "string"},
                 "id": {"type": "string"},
+                "parameters": {
+                    "type": "object",
+                    "description": "`left_out` names the outputs that are no tensors, where none "
+                    "was asked for by name.",
+                },
                 "outputs": {"type": "array", "items": _schema("Tensor")},
             },
         },
@@ -211,8 +216,18 @@ SERVER = _get(
     "The server's name and version", {"name": "onnxport", "version": "1.0.0", "extensions": []}
 )
 INFO = _get(
-    "Everything known of a model: contract, evaluation, parity, provider, files, state",
-    {"name": "tiny", "version": 1, "state": "READY", "reason": "", "labels": ["ham", "spam"]},
+    "Everything known of a model: contract, opsets, notes, evaluation, parity, provider, state",
+    {
+        "name": "tiny",
+        "version": 1,
+        "state": "READY",
+        "reason": "",
+        "labels": ["ham", "spam"],
+        "batching": {
+            "rows_independent": True,
+            "why": "3 random rows answer alone, together and in any order alike",
+        },
+    },
     "404",
 )
 STATUS = _get(

@@ -71,6 +71,9 @@ def encode(call_id: str | None, prediction: Prediction) -> bytes:
     }
     if call_id:
         answer["id"] = call_id
+    if prediction.left_out:
+        names = ", ".join(prediction.left_out)
+        answer["parameters"] = {"left_out": f"{names}: no tensors, answered by :predict (V1)"}
     answer["outputs"] = [_output(name, value) for name, value in prediction.outputs.items()]
     return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
 
