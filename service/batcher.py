@@ -165,7 +165,7 @@ class Batcher:
             tuple(wanted),
             rows,
             # A key that equals no other keeps a job out of every shared run.
-            (object(),) if alone else _key(inputs, wanted),
+            _key(inputs, wanted) if self.batchable and not alone else (object(),),
             deadline,
             now,
             loop.create_future(),
@@ -201,7 +201,7 @@ class Batcher:
         while self._queue and len(self._running) < policy.concurrency:
             take = take_batch(
                 self._queue,
-                max_rows=policy.max_rows if self.batchable else 0,
+                max_rows=policy.max_rows,
                 idle=policy.concurrency - len(self._running),
                 now=time.monotonic(),
             )
@@ -264,7 +264,7 @@ class Batcher:
     def _run_together(self, batch: Sequence[Job], *, share: bool) -> list[dict[str, Tensor]]:
         wanted = batch[0].wanted
         if not share or batch[0].alone:
-            return [self._run(batch[0].inputs, wanted)]
+            return [self._run(job.inputs, wanted) for job in batch]
         joined = stack([job.inputs for job in batch])
         rows = sum(job.rows for job in batch)
         size = self._policy.max_rows

@@ -96,13 +96,18 @@ class OrtEngine:
         if that is not known.
         """
         session = _open(path, options)
-        specs = [
-            *(input_spec(node, any_shape=any_shape) for node in session.get_inputs()),
-            *(input_spec(n, optional=True) for n in session.get_overridable_initializers()),
-        ]
+        try:
+            specs = [
+                *(input_spec(node, any_shape=any_shape) for node in session.get_inputs()),
+                *(input_spec(n, optional=True) for n in session.get_overridable_initializers()),
+            ]
+            self._outputs = tuple(
+                output_spec(node, any_shape=any_shape) for node in session.get_outputs()
+            )
+        except UnicodeDecodeError as error:
+            raise BundleError(f"{path}: a name in the graph is not UTF-8: {error}") from error
         self._inputs = tuple(spec for spec in specs if not spec.optional)
         self._optional_inputs = tuple(spec for spec in specs if spec.optional)
-        self._outputs = tuple(output_spec(n, any_shape=any_shape) for n in session.get_outputs())
         if not self._outputs:
             raise BundleError("the graph has no outputs")
         self._datatypes = {spec.name: spec.datatype for spec in self._outputs}

@@ -34,6 +34,7 @@ def input_spec(
     ONNX Runtime shows the same empty shape for a scalar and for an input of which not even the
     number of axes is declared; ``any_shape`` names the latter, None if that is not known.
     """
+    _check_name(node, "an input")
     inner = _OPTIONAL_TENSOR.fullmatch(node.type)
     datatype = from_onnx(inner[1] if inner else node.type)
     if datatype is None:
@@ -56,6 +57,7 @@ def output_spec(
     Sequences, maps and optional values keep ONNX Runtime's type as their datatype.  A sequence of
     maps is what a classifier answers, one map a row, so it leads with the batch axis.
     """
+    _check_name(node, "an output")
     datatype = from_onnx(node.type)
     if datatype is not None:
         return TensorSpec(node.name, datatype.wire, _shape(node, any_shape))
@@ -63,6 +65,11 @@ def output_spec(
     if not _CONTAINER.match(node.type) or not all(map(from_onnx, elements)):
         raise BundleError(f"output '{node.name}': {node.type} has no form on the wire")
     return TensorSpec(node.name, node.type, (-1,) if node.type.startswith(_MAPS) else ())
+
+
+def _check_name(node: Any, what: str) -> None:  # noqa: ANN401 - as above
+    if not node.name:
+        raise BundleError(f"{what} of the graph has no name")
 
 
 def _shape(

@@ -77,6 +77,13 @@ class ModelInfo:
 
 def inspect(path: Path) -> ModelInfo:
     """Read the file's structure, weights left on disk; raises BundleError if it is not ONNX."""
+    info = _read(path)
+    if not info.outputs:
+        raise BundleError(f"{path}: not an ONNX file: a graph without outputs")
+    return info
+
+
+def _read(path: Path) -> ModelInfo:
     if path.suffix == ORT_SUFFIX:
         raise BundleError(f"{path}: ORT format can be served, but not inspected")
     try:
@@ -95,7 +102,7 @@ def admit(path: Path) -> ModelInfo:
     Raises BundleError also if its weights lie anywhere but below the file's own folder, symbolic
     links resolved: what a file names is read into memory and may come back as an output.
     """
-    info = inspect(path)
+    info = _read(path)
     for location in info.external_data:
         problem = _problem_with(location, path.parent)
         if problem:
@@ -119,8 +126,6 @@ def _problem_with(location: str, folder: Path) -> str:
 
 def _info(path: Path, model: onnx.ModelProto) -> ModelInfo:
     graph = model.graph
-    if not graph.output:
-        raise ValueError("a graph without outputs")
     operators = Counter(node.op_type for node in _nodes(model))
     weights = {weight.name for weight in graph.initializer}
     weights |= {weight.values.name for weight in graph.sparse_initializer}

@@ -211,7 +211,7 @@ def _alike(one: Tensor, other: Tensor, tolerance: _Tolerance) -> bool:
     if one.dtype.hasobject:
         pairs = zip(one.flat, other.flat, strict=True)
         return all(_same_value(a, b, tolerance) for a, b in pairs)
-    if one.dtype.kind != "f":
+    if one.dtype.kind in "biu":
         return np.array_equal(one, other)
     # Half precision has three decimal places, and its last one is rounding.
     factor = 20 if one.dtype.itemsize == 2 else 1
