@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from service.calls import own_rows
+from service.calls import own_rows, row_mode
 from service.contract import Contract
 from service.tensors import BFLOAT16, Tensor, Tensors
 
@@ -18,6 +18,10 @@ def answers(contract: Contract, outputs: Tensors, rows: int) -> list[Answer]:
     if contract.task == "classification" and contract.labels is not None:
         return [_classified(scores, contract.labels) for scores in outputs[contract.answer.name]]
     names = [output.name for output in contract.outputs if not output.auxiliary]
+    if row_mode(contract.input_specs) == "whole":
+        # The instance was the inputs as they are, so the answer is the outputs as they are.
+        whole = {name: _element(outputs[name]) for name in names}
+        return [whole[names[0]] if len(names) == 1 else whole]
     return plain(outputs, names, rows)
 
 
@@ -36,8 +40,11 @@ def _element(value: Tensor) -> object:
     if array.dtype == BFLOAT16:
         # Every value has the same digits in FP32, which JSON can be written from.
         array = array.astype(np.float32)
-    # A row of one number is that number; ascontiguousarray would make it a list of one.
-    return np.ascontiguousarray(array) if array.ndim else array[()]
+    if array.ndim:
+        return np.ascontiguousarray(array)
+    # A row of one number is that number.  A float keeps its width, which decides how it is written;
+    # ONNX Runtime's INT64 is numpy's `longlong`, which orjson knows in arrays only.
+    return array[()] if array.dtype.kind == "f" else array.item()
 
 
 def _classified(scores: Tensor, labels: Sequence[str]) -> Answer:

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 
 from service.errors import (
     DeadlineExceeded,
@@ -56,9 +57,16 @@ class Ran:
     timings: Timings
 
 
+class RowsMismatch(EngineFailure):
+    """An output has another number of rows than the inputs, so it cannot be cut up again."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Job:
-    """One queued request; ``done`` is set exactly once, by whoever takes the job off the queue."""
+    """One queued request; ``done`` is set exactly once, by whoever takes the job off the queue.
+
+    A job that is ``alone`` shares no run and is not cut, whatever its rows.
+    """
 
     inputs: Tensors
     wanted: tuple[str, ...]
@@ -67,6 +75,7 @@ class Job:
     deadline: float
     queued_at: float
     done: asyncio.Future[Ran]
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +130,7 @@ class Batcher:
         self._on_batch = on_batch
         self._on_queue = on_queue
         # Changed only by the methods below, on the event loop.
+        self.broken = ""
         self._queue: deque[Job] = deque()
         self._running: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -129,10 +139,21 @@ class Batcher:
         """Show the counts that matter when something hangs."""
         return f"<Batcher {len(self._queue)} queued, {len(self._running)} running>"
 
+    @property
+    def batchable(self) -> bool:
+        """Whether rows of different jobs may share a run; `broken` says why no longer."""
+        return self._policy.batchable and not self.broken
+
     async def submit(
-        self, inputs: Tensors, wanted: Sequence[str], *, rows: int, deadline: float
+        self,
+        inputs: Tensors,
+        wanted: Sequence[str],
+        *,
+        rows: int,
+        deadline: float,
+        alone: bool = False,
     ) -> Ran:
-        """Queue checked tensors and return their answer.
+        """Queue checked tensors and return their answer; with ``alone`` they run in one piece.
 
         Raises Overloaded if the queue is full, DeadlineExceeded if the answer is not there in
         time, InvalidRequest or EngineFailure if the model refuses or fails on this job.
@@ -144,10 +165,11 @@ class Batcher:
             inputs,
             tuple(wanted),
             rows,
-            self._key(inputs, wanted),
+            self._key(inputs, wanted, alone=alone),
             deadline,
             now,
             loop.create_future(),
+            alone,
         )
         self._queue.append(job)
         self._dispatch()
@@ -157,9 +179,9 @@ class Batcher:
         finally:
             timer.cancel()
 
-    def _key(self, inputs: Tensors, wanted: Sequence[str]) -> Key:
+    def _key(self, inputs: Tensors, wanted: Sequence[str], *, alone: bool) -> Key:
         """Return what jobs that may share a run have in common; no two jobs, if none may."""
-        if not self._policy.batchable:
+        if alone or not self.batchable:
             return (object(),)
         shapes = tuple((name, value.shape[1:]) for name, value in sorted(inputs.items()))
         return (*shapes, *wanted)
@@ -195,7 +217,7 @@ class Batcher:
             for job in take.expired:
                 _expire(job)
             if take.batch:
-                task = asyncio.ensure_future(self._run_batch(take.batch))
+                task = asyncio.ensure_future(self._run_batch(take.batch, share=self.batchable))
                 self._running.add(task)
                 task.add_done_callback(self._ended)
         self._on_queue(self._queued_rows())
@@ -204,11 +226,13 @@ class Batcher:
         self._running.discard(task)
         self._dispatch()
 
-    async def _run_batch(self, batch: tuple[Job, ...]) -> None:
+    async def _run_batch(self, batch: tuple[Job, ...], *, share: bool) -> None:
         loop = asyncio.get_running_loop()
         asked = time.monotonic()
         try:
-            results, started, ended = await loop.run_in_executor(self._executor, self._timed, batch)
+            results, started, ended = await loop.run_in_executor(
+                self._executor, partial(self._timed, batch, share=share)
+            )
         # Whatever happens, nobody may be left waiting: one surprise would stop the model for ever.
         except Exception as error:  # noqa: BLE001 - see above
             failure = EngineFailure("the model could not be run")
@@ -216,6 +240,7 @@ class Batcher:
             results, started, ended = [failure] * len(batch), asked, time.monotonic()
         seconds = ended - started
         rows = sum(job.rows for job in batch)
+        self.broken = next((str(r) for r in results if isinstance(r, RowsMismatch)), self.broken)
         for job, result in zip(batch, results, strict=True):
             if job.done.done():
                 continue
@@ -225,35 +250,39 @@ class Batcher:
                 job.done.set_result(Ran(result, Timings(started - job.queued_at, seconds, rows)))
         self._on_batch(len(batch), rows, seconds)
 
-    def _timed(self, batch: Sequence[Job]) -> tuple[list[Outcome], float, float]:
+    def _timed(self, batch: Sequence[Job], *, share: bool) -> tuple[list[Outcome], float, float]:
         """Return the outcomes, and when the thread began and ended: it may have been busy."""
         started = time.monotonic()
-        return self._outcomes(batch), started, time.monotonic()
+        return self._outcomes(batch, share=share), started, time.monotonic()
 
-    def _outcomes(self, batch: Sequence[Job]) -> list[Outcome]:
+    def _outcomes(self, batch: Sequence[Job], *, share: bool) -> list[Outcome]:
         """Return each job's outputs or its own error; a failing batch is run again by halves.
 
         One guilty job among n costs at most 2 ceil(log2(n)) + 1 runs, never a neighbour's answer.
         """
         try:
-            return list(self._run_together(batch))
+            return list(self._run_together(batch, share=share))
+        except RowsMismatch as error:
+            # The model itself is to blame, and halves would hide it.
+            return [error] * len(batch)
         except (EngineFailure, InvalidRequest) as error:
             if len(batch) == 1:
                 return [error]
             middle = len(batch) // 2
-            return self._outcomes(batch[:middle]) + self._outcomes(batch[middle:])
+            halves = (batch[:middle], batch[middle:])
+            return [result for half in halves for result in self._outcomes(half, share=share)]
 
-    def _run_together(self, batch: Sequence[Job]) -> list[dict[str, Tensor]]:
+    def _run_together(self, batch: Sequence[Job], *, share: bool) -> list[dict[str, Tensor]]:
         wanted = batch[0].wanted
+        if not share or batch[0].alone:
+            return [self._run(job.inputs, wanted) for job in batch]
         joined = stack([job.inputs for job in batch])
-        if not self._policy.batchable:
-            return [self._run(joined, wanted)]
         rows = sum(job.rows for job in batch)
         size = self._policy.max_rows
-        parts = [
-            self._run({n: v[start : start + size] for n, v in joined.items()}, wanted)
-            for start in range(0, max(1, rows), size)
-        ]
+        parts = []
+        for start in range(0, max(1, rows), size):
+            parts.append(self._run({n: v[start : start + size] for n, v in joined.items()}, wanted))
+            _check_rows(parts[-1], min(size, rows - start))
         return split(stack(parts), [job.rows for job in batch])
 
     async def aclose(self) -> None:
@@ -261,6 +290,15 @@ class Batcher:
         self._closed = True
         while self._running:
             await asyncio.wait(self._running)
+
+
+def _check_rows(outputs: Tensors, rows: int) -> None:
+    for name, value in outputs.items():
+        if not value.ndim or len(value) != rows:
+            raise RowsMismatch(
+                f"output '{name}' has shape {list(value.shape)} for {rows} rows; "
+                "from now on the model runs one request at a time"
+            )
 
 
 def _expire(job: Job) -> None:

@@ -128,7 +128,7 @@ def digest(members: Mapping[str, Any]) -> str:
 
 def seal(folder: Path, contract: Contract, producer: Mapping[str, str]) -> Bundle:
     """Write ``bundle.json`` over the files that lie in ``folder``, which completes the bundle."""
-    files = {name: _entry(folder / name) for name in _visible_files(folder)}
+    files = {name: entry_of(folder / name) for name in _visible_files(folder)}
     members = {
         **contract.model_dump(mode="json"),
         "schema_version": SCHEMA_VERSION,
@@ -141,9 +141,11 @@ def seal(folder: Path, contract: Contract, producer: Mapping[str, str]) -> Bundl
     return Bundle(folder, manifest)
 
 
-def _entry(file: Path) -> dict[str, str | int]:
-    content = file.read_bytes()
-    return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+def entry_of(file: Path) -> dict[str, str | int]:
+    """Return a file's sha256 and its bytes, as ``bundle.json`` lists them."""
+    with file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        return {"sha256": digest, "bytes": stream.tell()}
 
 
 def _visible_files(folder: Path) -> list[str]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from service.errors import InvalidRequest
 from service.pipeline import Pipeline, Row
-from service.tensors import Tensor, TensorSpec, check
+from service.tensors import ANY_SHAPE, Tensor, TensorSpec, check
 
 CHUNK = 32
 RowMode = Literal["rows", "single", "whole"]
@@ -22,16 +22,23 @@ class Call:
     rows: int
 
 
+def optional_in(specs: Sequence[TensorSpec], inputs: Iterable[str]) -> list[str]:
+    """Return which of these inputs are optional: they belong to a whole call, not to its rows."""
+    optional = {spec.name for spec in specs if spec.optional}
+    return [name for name in inputs if name in optional]
+
+
 def row_mode(specs: Sequence[TensorSpec]) -> RowMode:
     """Return how instances fit a graph.
 
     "rows": the first axis of every input may have any size, so instances share a call.
     "single": the first axis is fixed to 1, so each instance is a call.  "whole": there is no batch
-    axis, so an instance holds the inputs as they are.
+    axis, so an instance holds the inputs as they are.  Optional inputs have no rows.
     """
-    if all(spec.leads_with_batch for spec in specs):
+    needed = [spec for spec in specs if not spec.optional]
+    if needed and all(spec.leads_with_batch for spec in needed):
         return "rows"
-    if all(spec.shape and spec.shape[0] == 1 for spec in specs):
+    if needed and all(spec.shape and spec.shape[0] == 1 for spec in needed):
         return "single"
     return "whole"
 
@@ -41,10 +48,13 @@ def calls_for(
 ) -> list[Call]:
     """Turn instances into calls of at most ``chunk`` rows, and check each against ``specs``.
 
-    Long requests are cut, so that one long series does not pad a thousand short ones.
+    Long requests are cut, so that one long series does not pad a thousand short ones.  Instances
+    that send an optional input get a call of their own.
     """
     mode = row_mode(specs)
     size = chunk if mode == "rows" else 1
+    if any(optional_in(specs, row) for row in rows):
+        size = 1
     calls = []
     for start in range(0, len(rows), size):
         group = rows[start : start + size]
@@ -61,9 +71,25 @@ def calls_for(
 def _call(
     specs: Sequence[TensorSpec], pipeline: Pipeline, group: Sequence[Row], mode: RowMode
 ) -> Call:
-    inputs = group[0] if mode == "whole" else pipeline.collate(group)
+    inputs = group[0]
+    if mode != "whole":
+        whole = {name: group[0][name] for name in optional_in(specs, group[0])}
+        rows = [{n: v for n, v in row.items() if n not in whole} for row in group]
+        inputs = {**pipeline.collate(rows), **whole}
+    inputs = _with_all_axes(inputs, specs)
     check(inputs, specs)
     return Call(inputs, len(group))
+
+
+def _with_all_axes(inputs: Row, specs: Sequence[TensorSpec]) -> Row:
+    """Give arrays without elements the axes that JSON cannot write, as in [] for [0, 4]."""
+    full = dict(inputs)
+    for spec in specs:
+        value = full.get(spec.name)
+        if value is not None and value.size == 0 and spec.shape != ANY_SHAPE:
+            missing = spec.wire_shape[value.ndim :]
+            full[spec.name] = value.reshape(*value.shape, *(max(0, size) for size in missing))
+    return full
 
 
 def _blame(

@@ -18,7 +18,10 @@ class _Part(BaseModel):
 
 
 class InputContract(_Part):
-    """One graph input; bounds are inclusive and hold for every element."""
+    """One graph input; bounds are inclusive and hold for every element.
+
+    An ``optional`` input may be left out of a request; it has no rows.
+    """
 
     name: str = Field(min_length=1)
     datatype: str
@@ -26,6 +29,7 @@ class InputContract(_Part):
     minimum: float | None = None
     maximum: float | None = None
     finite: bool = True
+    optional: bool = False
 
     def spec(self) -> TensorSpec:
         """Return the plain value that requests are checked against."""
@@ -36,6 +40,7 @@ class InputContract(_Part):
             minimum=self.minimum,
             maximum=self.maximum,
             finite=self.finite and DATATYPES[self.datatype].is_float,
+            optional=self.optional,
         )
 
 
@@ -95,6 +100,11 @@ class TensorPipeline(_Part):
     kind: Literal["tensor"] = "tensor"
 
 
+def _is_container(datatype: str) -> bool:
+    """Whether an output is a sequence, a map or an optional value, as ONNX Runtime spells them."""
+    return datatype.startswith(("seq(", "map(", "optional("))
+
+
 def _same_length(channels: int, **scales: list[float]) -> None:
     for name, values in scales.items():
         if len(values) != channels:
@@ -136,9 +146,11 @@ class Contract(_Part):
             if len(set(names)) < len(names):
                 raise ValueError(f"two {kind}s share a name: {sorted(names)}")
             for tensor in tensors:
-                if tensor.datatype not in DATATYPES:
+                known = tensor.datatype in DATATYPES
+                if not known and not (kind == "output" and _is_container(tensor.datatype)):
                     raise ValueError(f"{kind} '{tensor.name}': unknown datatype {tensor.datatype}")
-                if self.batchable and not tensor.spec().leads_with_batch:
+                spec = tensor.spec()
+                if self.batchable and not spec.optional and not spec.leads_with_batch:
                     raise ValueError(
                         f"{kind} '{tensor.name}': a batchable model needs a variable first axis, "
                         f"not {tensor.shape}"
@@ -192,6 +204,16 @@ class Manifest(Contract):
     producer: dict[str, str]
     files: dict[str, FileEntry]
     digest: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+    @model_validator(mode="after")
+    def _holds_plain_tensors(self) -> Self:
+        for output in self.outputs:
+            if not output.spec().is_tensor:
+                raise ValueError(f"output '{output.name}': a bundle cannot hold {output.datatype}")
+        for tensor in self.inputs:
+            if tensor.optional:
+                raise ValueError(f"input '{tensor.name}': a bundle cannot hold optional inputs")
+        return self
 
     @model_validator(mode="after")
     def _lists_the_model(self) -> Self:

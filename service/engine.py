@@ -8,18 +8,19 @@ import os
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-import ctypes
-from collections.abc import Sequence
+import threading
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, Protocol
 
-import numpy as np
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
+from service.bfloat import bfloats_of, run_bfloats
 from service.errors import BundleError, EngineFailure, InvalidRequest, ProviderUnavailable
-from service.tensors import BFLOAT16, Tensor, Tensors, TensorSpec, from_onnx
+from service.graph import ORT_SUFFIX, as_array, input_spec, output_spec, readable
+from service.tensors import Tensor, Tensors, TensorSpec
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _CUDA_OPTIONS = {
@@ -27,7 +28,8 @@ _CUDA_OPTIONS = {
     "arena_extend_strategy": "kSameAsRequested",
     "use_tf32": "0",
 }
-_ONNX_BFLOAT16 = 16
+# It reads memory that is not its own in some half-precision graphs, and ends the process.
+_DEADLY_OPTIMIZERS = ["FuseFp16InitializerToFp32NodeTransformer"]
 # What the texts of ONNX Runtime's own troubles hold: no memory, and a run that was told to end.
 _NOT_THE_VALUES = ("BFCArena", "bad_alloc", "llocat", "terminate")
 _LOAD_ERRORS = (
@@ -85,21 +87,44 @@ class EngineOptions:
 class OrtEngine:
     """One session of ONNX Runtime over a model file."""
 
-    def __init__(self, path: str, options: EngineOptions) -> None:
-        """Load the model; raises BundleError for a bad file, ProviderUnavailable for a promise."""
-        self._session: ort.InferenceSession | None = _open(path, options)
-        self._provider = _short_name(self._session.get_providers()[0])
+    def __init__(
+        self, path: str, options: EngineOptions, *, any_shape: Collection[str] | None = ()
+    ) -> None:
+        """Load the model; raises BundleError for a bad file, ProviderUnavailable for a promise.
+
+        Only under a name that ends in ``.ort`` may the file hold ONNX Runtime's own format.
+        ``any_shape`` names the inputs and outputs whose number of axes the file leaves open, None
+        if that is not known.
+        """
+        session = _open(path, options)
         try:
-            self._inputs = tuple(_spec(node, "input") for node in self._session.get_inputs())
-            self._outputs = tuple(_spec(node, "output") for node in self._session.get_outputs())
+            specs = [
+                *(input_spec(node, any_shape=any_shape) for node in session.get_inputs()),
+                *(input_spec(n, optional=True) for n in session.get_overridable_initializers()),
+            ]
+            self._outputs = tuple(
+                output_spec(node, any_shape=any_shape) for node in session.get_outputs()
+            )
         except UnicodeDecodeError as error:
             raise BundleError(f"{path}: a name in the graph is not UTF-8: {error}") from error
-        self._bfloats = _bfloats(self._inputs, self._outputs)
+        self._inputs = tuple(spec for spec in specs if not spec.optional)
+        self._optional_inputs = tuple(spec for spec in specs if spec.optional)
+        if not self._outputs:
+            raise BundleError("the graph has no outputs")
+        self._bfloats = bfloats_of(specs, self._outputs)
+        self._datatypes = {spec.name: spec.datatype for spec in self._outputs}
+        self._provider = _short_name(session.get_providers()[0])
+        self._session: ort.InferenceSession | None = session
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
-        """The graph's inputs, batch axis included."""
+        """The graph's inputs that every call needs, batch axis included."""
         return self._inputs
+
+    @property
+    def optional_inputs(self) -> tuple[TensorSpec, ...]:
+        """The inputs that a call may leave out: they have a default, or are optional values."""
+        return self._optional_inputs
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
@@ -116,74 +141,52 @@ class OrtEngine:
 
         ONNX Runtime's texts carry paths and names from the model file, so callers get our own.
         """
+        return self._run(inputs, wanted, None)
+
+    def run_within(
+        self, inputs: Tensors, wanted: Sequence[str], seconds: float
+    ) -> dict[str, Tensor]:
+        """Run the graph as `run` does; a run that takes longer is ended with EngineFailure.
+
+        It ends before the next node of the graph, so a single endless operator would not.
+        """
+        options = ort.RunOptions()
+        timer = threading.Timer(seconds, setattr, (options, "terminate", True))
+        timer.daemon = True
+        timer.start()
+        try:
+            return self._run(inputs, wanted, options)
+        except EngineFailure as error:
+            if options.terminate:
+                raise EngineFailure(f"a run took longer than {seconds:.1f} s") from error
+            raise
+        finally:
+            timer.cancel()
+
+    def _run(
+        self, inputs: Tensors, wanted: Sequence[str], options: ort.RunOptions | None
+    ) -> dict[str, Tensor]:
         session = self._session
         if session is None:
             raise EngineFailure("the engine is closed")
         try:
             if self._bfloats:
-                values = _run_bfloats(session, inputs, wanted, self._bfloats)
+                values = run_bfloats(session, inputs, wanted, self._bfloats, options)
             else:
-                values = session.run(list(wanted), dict(inputs))
+                values = session.run(list(wanted), dict(inputs), options)
         # ONNX Runtime raises types of its own and plain RuntimeError, MemoryError and others.
         except Exception as error:
             if _refuses_values(error, self._provider):
                 raise InvalidRequest("the model refuses these input values") from error
             raise EngineFailure("the model failed on this input") from error
-        return {name: np.asarray(v) for name, v in zip(wanted, values, strict=True)}
+        return {
+            name: as_array(value, self._datatypes[name])
+            for name, value in zip(wanted, values, strict=True)
+        }
 
     def close(self) -> None:
         """Drop the session; its memory goes when the last run has ended."""
         self._session = None
-
-
-def _bfloats(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> frozenset[str]:
-    """Return the names of all bfloat16 inputs and outputs, which ONNX Runtime's numpy side lacks.
-
-    Raises BundleError where they could never be run: texts are only taken by way of numpy.
-    """
-    texts = [spec.name for spec in inputs if spec.datatype == "BYTES"]
-    names = [spec.name for spec in outputs if spec.datatype == "BF16"]
-    if texts and names:
-        raise BundleError(
-            f"output '{names[0]}': ONNX Runtime does not return bfloat16 to a caller that sends "
-            f"texts (input '{texts[0]}')"
-        )
-    return frozenset(s.name for s in (*inputs, *outputs) if s.datatype == "BF16")
-
-
-def _run_bfloats(
-    session: ort.InferenceSession, inputs: Tensors, wanted: Sequence[str], bfloats: frozenset[str]
-) -> list[Tensor]:
-    """Run a graph with bfloat16 at its edge; such inputs go in as their bits, without a copy."""
-    values = {
-        name: ort.OrtValue.ortvalue_from_numpy_with_onnx_type(
-            np.asarray(value, order="C").view(np.uint16), _ONNX_BFLOAT16
-        )
-        for name, value in inputs.items()
-        if name in bfloats
-    }
-    if bfloats.isdisjoint(wanted):
-        found: list[Tensor] = session.run(list(wanted), {**inputs, **values})
-        return found
-    for name in inputs.keys() - values.keys():
-        values[name] = ort.OrtValue.ortvalue_from_numpy(np.asarray(inputs[name], order="C"))
-    # `run_with_ort_values` does the same, but its result takes 50 us to read.
-    binding = session.io_binding()
-    for name, value in values.items():
-        binding.bind_ortvalue_input(name, value)
-    for name in wanted:
-        binding.bind_output(name)
-    session.run_with_iobinding(binding)
-    return [
-        _bits(output) if name in bfloats else output.numpy()
-        for name, output in zip(wanted, binding.get_outputs(), strict=True)
-    ]
-
-
-def _bits(output: ort.OrtValue) -> Tensor:
-    """Copy a bfloat16 tensor out of ONNX Runtime's own memory."""
-    raw = ctypes.string_at(output.data_ptr(), output.tensor_size_in_bytes())
-    return np.frombuffer(raw, BFLOAT16).reshape(output.shape())
 
 
 def version() -> str:
@@ -242,6 +245,8 @@ def _session(path: str, options: EngineOptions, asked: Sequence[str]) -> ort.Inf
     settings.intra_op_num_threads = options.intra_op_threads
     settings.inter_op_num_threads = 1
     settings.log_severity_level = 4
+    form = "ORT" if path.endswith(ORT_SUFFIX) else "ONNX"
+    settings.add_session_config_entry("session.load_model_format", form)
     if options.intra_op_threads > 1:
         # Spinning for longer burns a core and gains nothing, see docs/architecture.md.
         settings.add_session_config_entry("session.intra_op.spin_duration_us", "200")
@@ -249,10 +254,11 @@ def _session(path: str, options: EngineOptions, asked: Sequence[str]) -> ort.Inf
         (PROVIDERS[name], _CUDA_OPTIONS) if name == "cuda" else PROVIDERS[name] for name in asked
     ]
     try:
-        return ort.InferenceSession(path, settings, providers=providers)
+        return ort.InferenceSession(
+            path, settings, providers=providers, disabled_optimizers=_DEADLY_OPTIMIZERS
+        )
     except _LOAD_ERRORS as error:
-        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise BundleError(f"{path}: ONNX Runtime cannot load it: {first_line}") from error
+        raise BundleError(f"{path}: ONNX Runtime cannot load it: {readable(error)}") from error
 
 
 def _cuda_is_offered() -> bool:
@@ -262,19 +268,3 @@ def _cuda_is_offered() -> bool:
 def _short_name(provider: str) -> str:
     names = {long: short for short, long in PROVIDERS.items()}
     return names.get(provider, provider)
-
-
-def _spec(node: Any, kind: str) -> TensorSpec:  # noqa: ANN401 - ONNX Runtime ships no types
-    if not node.name:
-        raise BundleError(f"an {kind} of the graph has no name")
-    datatype = from_onnx(node.type)
-    if datatype is None:
-        raise BundleError(f"{kind} '{node.name}': {node.type} has no form on the wire")
-    return TensorSpec(node.name, datatype.wire, tuple(_axis(size) for size in node.shape))
-
-
-def _axis(size: object) -> int | str:
-    # ONNX Runtime gives None or '?' for an axis without a name; equal '?' are not the same axis.
-    if isinstance(size, int):
-        return size
-    return str(size) if size and size != "?" else -1

@@ -5,19 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from service import engine as engines
-from service.bundle import GOLDEN_FILE, REPORTS, Bundle, read_bundle
-from service.contract import MODEL_FILE, Contract, InputContract, OutputContract, TensorPipeline
+from service import modelfile
+from service.bundle import GOLDEN_FILE, REPORTS, Bundle, entry_of, read_bundle
+from service.contract import Contract, InputContract, OutputContract, TensorPipeline
 from service.engine import Engine, EngineOptions, OrtEngine
 from service.errors import BundleError, VerificationFailed
 from service.golden import Golden
 from service.golden import load as load_golden
+from service.modelfile import ModelInfo
 from service.pipeline import Pipeline, make_pipeline
+from service.prober import Probe, probe
 from service.repository import Found
 from service.showcase import Showcase, showcase_of
+from service.tensors import ANY_SHAPE
 from service.verifier import check_contract, verify
 
 Verify = Literal["enforce", "advisory", "off"]
@@ -43,6 +46,16 @@ class Loaded:
     showcase: Showcase | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Proved:
+    """The contract that holds, and for model-info what was proved and whether rows share runs."""
+
+    contract: Contract
+    verification: dict[str, object]
+    batching: dict[str, object]
+    golden: Golden | None = None
+
+
 def load_model(found: Found, options: LoadOptions, on_step: Callable[[str], None]) -> Loaded:
     """Load one version; ``on_step`` hears VERIFYING when it begins.
 
@@ -55,20 +68,23 @@ def load_model(found: Found, options: LoadOptions, on_step: Callable[[str], None
     bundle = read_bundle(found.path) if found.is_bundle else None
     if bundle is not None and options.verify != "off":
         bundle.verify_files()
-    engine = OrtEngine(str(found.model_file), options.engine)
+    # Before there is a session: what a file refers to is read while the session is made.
+    model = None if found.is_ort else modelfile.admit(found.model_file)
+    any_shape = None if model is None else model.any_shape
+    engine = OrtEngine(str(found.model_file), options.engine, any_shape=any_shape)
     try:
-        contract = bundle.manifest if bundle is not None else bare_contract(engine)
-        pipeline = make_pipeline(contract)
         on_step("VERIFYING")
-        proof, golden = _prove(bundle, engine, pipeline, options)
-        showcase = showcase_of(contract, pipeline, golden)
-        about = _about(found, bundle, contract)
+        proved = _bare(engine) if bundle is None else _proved(bundle, engine, options)
+        pipeline = make_pipeline(proved.contract)
+        showcase = showcase_of(proved.contract, pipeline, proved.golden)
+        about = _about(found, bundle, model, proved.contract)
     except BaseException:
         engine.close()
         raise
     info = {
         **about,
-        "verification": proof,
+        "batching": proved.batching,
+        "verification": proved.verification,
         "runtime": {
             "provider": engine.provider,
             "providers_asked": list(options.engine.providers),
@@ -77,71 +93,114 @@ def load_model(found: Found, options: LoadOptions, on_step: Callable[[str], None
         },
         "load_seconds": round(time.monotonic() - started, 3),
     }
-    return Loaded(contract, pipeline, engine, info, showcase)
+    return Loaded(proved.contract, pipeline, engine, info, showcase)
 
 
-def bare_contract(engine: Engine) -> Contract:
+def bare_contract(engine: OrtEngine, *, batchable: bool = False) -> Contract:
     """Return what can be said of a model without a bundle: its tensors, and no promise.
 
     Raises BundleError for a graph that takes or gives nothing, since there is nothing to ask it.
     """
-    for kind, tensors in (("inputs", engine.inputs), ("outputs", engine.outputs)):
-        if not tensors:
-            raise BundleError(f"the graph has no {kind}")
+    specs = (*engine.inputs, *engine.optional_inputs)
+    if not specs:
+        raise BundleError("the graph has no inputs")
     return Contract(
         task="tensor",
         inputs=[
-            InputContract(name=s.name, datatype=s.datatype, shape=list(s.shape), finite=False)
-            for s in engine.inputs
+            InputContract(
+                name=s.name,
+                datatype=s.datatype,
+                shape=list(s.shape),
+                finite=False,
+                optional=s.optional,
+            )
+            for s in specs
         ],
         outputs=[
             OutputContract(name=s.name, datatype=s.datatype, shape=list(s.shape))
             for s in engine.outputs
         ],
         pipeline=TensorPipeline(),
-        batchable=False,
+        batchable=batchable,
     )
 
 
-def _prove(
-    bundle: Bundle | None, engine: Engine, pipeline: Pipeline, options: LoadOptions
-) -> tuple[dict[str, object], Golden | None]:
-    """Return what was proved, or why nothing was, and the vectors that it was proved with.
+def _bare(engine: OrtEngine) -> _Proved:
+    found = probe(engine.inputs, engine.outputs, engine.run_within)
+    contract = bare_contract(engine, batchable=found.verdict == "yes")
+    skipped: dict[str, object] = {
+        "status": "skipped",
+        "reason": "a bare ONNX file carries no proof",
+    }
+    return _Proved(contract, skipped, found.as_json())
 
-    Raises only if ``verify`` is "enforce".
+
+def _proved(bundle: Bundle, engine: OrtEngine, options: LoadOptions) -> _Proved:
+    """Prove a bundle; raises VerificationFailed or BundleError only if ``verify`` is "enforce".
+
+    Rows that a bundle promises to be independent, but that are not, never share a run.
     """
-    if bundle is None:
-        return {"status": "skipped", "reason": "a bare ONNX file carries no proof"}, None
+    promise = bundle.manifest
     if options.verify == "off":
-        return {"status": "skipped", "reason": "switched off by verify = off"}, None
+        reason = {"status": "skipped", "reason": "switched off by verify = off"}
+        batching = {"rows_independent": promise.batchable, "why": "the bundle says so, unchecked"}
+        return _Proved(promise, dict(reason), batching)
+    if promise.batchable:
+        found = probe(promise.input_specs, promise.output_specs, engine.run_within)
+    else:
+        found = Probe("no", "the bundle says that rows are not independent")
+    golden = None
     try:
-        check_contract(bundle.manifest, engine)
-        golden = load_golden(bundle.read(GOLDEN_FILE))
-        report = verify(bundle.manifest, golden, engine, pipeline, max_rows=options.max_rows)
+        verification, golden = _verified(bundle, engine, found, options)
     except (VerificationFailed, BundleError) as error:
         if options.verify == "enforce":
             raise
-        return {"status": "failed", "reason": str(error)}, None
+        verification = {"status": "failed", "reason": str(error)}
+    if found.verdict == "unknown" and verification["status"] == "passed":
+        sizes = verification["batch_sizes"]
+        found = Probe("yes", f"the golden vectors hold at batch sizes {sizes}; {found.why}")
+    contract = promise.model_copy(update={"batchable": found.verdict == "yes"})
+    return _Proved(contract, verification, found.as_json(), golden)
+
+
+def _verified(
+    bundle: Bundle, engine: OrtEngine, rows: Probe, options: LoadOptions
+) -> tuple[dict[str, object], Golden]:
+    check_contract(bundle.manifest, engine)
+    if bundle.manifest.batchable and rows.verdict == "no":
+        raise VerificationFailed(f"the bundle promises independent rows, but {rows.why}")
+    golden = load_golden(bundle.read(GOLDEN_FILE))
+    pipeline = make_pipeline(bundle.manifest)
+    report = verify(bundle.manifest, golden, engine, pipeline, max_rows=options.max_rows)
     return {"status": "passed", **report.as_json()}, golden
 
 
-def _about(found: Found, bundle: Bundle | None, contract: Contract) -> dict[str, object]:
+def _about(
+    found: Found, bundle: Bundle | None, model: ModelInfo | None, contract: Contract
+) -> dict[str, object]:
+    about: dict[str, object] = {
+        "model": model.as_json() if model else None,
+        "notes": _notes(found, model, contract),
+    }
     if bundle is None:
+        file = found.model_file
         return {
-            "kind": "onnx",
+            "kind": "ort" if found.is_ort else "onnx",
+            **about,
             "contract": contract.model_dump(mode="json"),
             "labels": None,
             "evaluation": None,
             "parity": None,
             "data_stats": None,
-            "files": {MODEL_FILE: {"bytes": _size(found.model_file)}},
+            "files": {file.name: entry_of(file)},
         }
     manifest = bundle.manifest
     reports = {name: bundle.report(name) for name in REPORTS}
     return {
         "kind": "bundle",
+        **about,
         "digest": manifest.digest,
-        "contract": manifest.model_dump(mode="json", include=set(Contract.model_fields)),
+        "contract": contract.model_dump(mode="json", include=set(Contract.model_fields)),
         "labels": manifest.labels,
         "evaluation": reports["metrics"],
         "parity": reports["parity"],
@@ -151,5 +210,17 @@ def _about(found: Found, bundle: Bundle | None, contract: Contract) -> dict[str,
     }
 
 
-def _size(file: Path) -> int:
-    return file.stat().st_size
+def _notes(found: Found, model: ModelInfo | None, contract: Contract) -> list[str]:
+    """Return what is unusual about a model, one sentence each."""
+    notes = model.notes if model else [f"{found.model_file.name} is in ORT format, not inspected"]
+    for spec in contract.input_specs:
+        if spec.optional:
+            notes.append(f"input '{spec.name}' may be left out; a call that sends it runs alone")
+        if spec.shape == ANY_SHAPE:
+            notes.append(f"input '{spec.name}' does not declare its axes: any shape is taken")
+    notes += [
+        f"output '{spec.name}' is {spec.datatype}: V1 answers it, V2 leaves it out"
+        for spec in contract.output_specs
+        if not spec.is_tensor
+    ]
+    return notes

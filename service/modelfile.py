@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import onnx
 from google.protobuf.message import DecodeError
 
 from service.errors import BundleError
+from service.graph import ORT_SUFFIX
+
+OLDEST_OPSET = 7
+_RANDOM = frozenset(
+    {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform"}
+    | {"RandomUniformLike"}
+)
 
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """One graph input or output; an axis is a size, a name, or None where the file says nothing."""
+    """One graph input or output.
+
+    An axis is a size, a name, or None where the file says nothing; without a ``shape`` not even
+    the number of axes is said.
+    """
 
     name: str
     datatype: str
-    shape: tuple[int | str | None, ...]
+    shape: tuple[int | str | None, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """The facts of an ONNX file."""
+    """The facts of an ONNX file; ``optional_inputs`` have a default in the file."""
 
     file: str
     bytes: int
@@ -31,6 +43,7 @@ class ModelInfo:
     opsets: dict[str, int]
     producer: str
     inputs: tuple[TensorInfo, ...]
+    optional_inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     nodes: int
     operators: dict[str, int]
@@ -42,9 +55,37 @@ class ModelInfo:
         """Return plain values for a JSON answer."""
         return asdict(self)
 
+    @property
+    def any_shape(self) -> frozenset[str]:
+        """The inputs and outputs whose number of axes the file leaves open."""
+        tensors = (*self.inputs, *self.outputs)
+        return frozenset(tensor.name for tensor in tensors if tensor.shape is None)
+
+    @property
+    def notes(self) -> list[str]:
+        """What an operator should know of the file before trusting it with traffic."""
+        found = []
+        opset = self.opsets.get("ai.onnx", OLDEST_OPSET)
+        if opset < OLDEST_OPSET:
+            found.append(f"opset {opset}: ONNX Runtime promises to run {OLDEST_OPSET} and newer")
+        if self.external_data:
+            found.append(f"weights lie beside the file: {', '.join(self.external_data)}")
+        if drawn := sorted(_RANDOM & self.operators.keys()):
+            found.append(f"draws random numbers: {', '.join(drawn)}")
+        return found
+
 
 def inspect(path: Path) -> ModelInfo:
     """Read the file's structure, weights left on disk; raises BundleError if it is not ONNX."""
+    info = _read(path)
+    if not info.outputs:
+        raise BundleError(f"{path}: not an ONNX file: a graph without outputs")
+    return info
+
+
+def _read(path: Path) -> ModelInfo:
+    if path.suffix == ORT_SUFFIX:
+        raise BundleError(f"{path}: ORT format can be served, but not inspected")
     try:
         # The name must not choose the format: onnx reads '.json' and others as something else.
         model = onnx.load(str(path), format="protobuf", load_external_data=False)
@@ -55,35 +96,78 @@ def inspect(path: Path) -> ModelInfo:
         raise BundleError(f"{path}: not an ONNX file: {error}") from error
 
 
+def admit(path: Path) -> ModelInfo:
+    """Inspect a file that is about to be run.
+
+    Raises BundleError also if its weights lie anywhere but below the file's own folder, symbolic
+    links resolved: what a file names is read into memory and may come back as an output.
+    """
+    info = _read(path)
+    for location in info.external_data:
+        problem = _problem_with(location, path.parent)
+        if problem:
+            raise BundleError(f"{path}: external data {location!r}: {problem}")
+    return info
+
+
+def _problem_with(location: str, folder: Path) -> str:
+    path = PurePosixPath(location)
+    if not location or "\0" in location or "\\" in location:
+        return "not a path"
+    if path.is_absolute() or PureWindowsPath(location).drive:
+        return "an absolute path; weights must lie beside the model"
+    if ".." in path.parts:
+        return "leaves the model's folder"
+    found = (folder / path).resolve()
+    if not found.is_relative_to(folder.resolve()):
+        return f"a link that leads out of the model's folder, to {found}"
+    return "" if found.is_file() else "no such file"
+
+
 def _info(path: Path, model: onnx.ModelProto) -> ModelInfo:
     graph = model.graph
-    if not graph.output:
-        raise ValueError("a graph without outputs")
-    operators = Counter(node.op_type for node in graph.node)
+    operators = Counter(node.op_type for node in _nodes(model))
     weights = {weight.name for weight in graph.initializer}
+    weights |= {weight.values.name for weight in graph.sparse_initializer}
     return ModelInfo(
         file=path.name,
         bytes=path.stat().st_size,
         ir_version=model.ir_version,
         opsets={entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
         producer=f"{model.producer_name} {model.producer_version}".strip(),
-        inputs=tuple(_tensor(v) for v in graph.input if v.name not in weights),
-        outputs=tuple(_tensor(value) for value in graph.output),
-        nodes=len(graph.node),
+        inputs=tuple(_described(v) for v in graph.input if v.name not in weights),
+        optional_inputs=tuple(_described(v) for v in graph.input if v.name in weights),
+        outputs=tuple(_described(value) for value in graph.output),
+        nodes=operators.total(),
         operators=dict(sorted(operators.items())),
         parameters=sum(_elements(weight) for weight in graph.initializer),
         metadata={entry.key: entry.value for entry in model.metadata_props},
-        external_data=tuple(sorted(_external(graph))),
+        external_data=tuple(sorted(_external(model))),
     )
 
 
-def _tensor(value: onnx.ValueInfoProto) -> TensorInfo:
-    kind = value.type.WhichOneof("value") or "unknown"
-    if kind != "tensor_type":
-        return TensorInfo(value.name, kind.removesuffix("_type").upper(), ())
+def _described(value: onnx.ValueInfoProto) -> TensorInfo:
+    if value.type.WhichOneof("value") != "tensor_type":
+        return TensorInfo(value.name, _type_text(value.type), ())
     tensor = value.type.tensor_type
-    datatype = onnx.TensorProto.DataType.Name(tensor.elem_type)
-    return TensorInfo(value.name, datatype, tuple(_axis(d) for d in tensor.shape.dim))
+    shape = tuple(_axis(d) for d in tensor.shape.dim) if tensor.HasField("shape") else None
+    return TensorInfo(value.name, onnx.TensorProto.DataType.Name(tensor.elem_type), shape)
+
+
+def _type_text(kind: onnx.TypeProto) -> str:
+    """Return a type such as SEQUENCE(MAP(INT64, FLOAT))."""
+    name = kind.WhichOneof("value")
+    datatypes = onnx.TensorProto.DataType
+    if name == "tensor_type":
+        return str(datatypes.Name(kind.tensor_type.elem_type))
+    if name == "sequence_type":
+        return f"SEQUENCE({_type_text(kind.sequence_type.elem_type)})"
+    if name == "optional_type":
+        return f"OPTIONAL({_type_text(kind.optional_type.elem_type)})"
+    if name == "map_type":
+        key = datatypes.Name(kind.map_type.key_type)
+        return f"MAP({key}, {_type_text(kind.map_type.value_type)})"
+    return (name or "unknown").removesuffix("_type").upper()
 
 
 def _axis(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
@@ -99,11 +183,39 @@ def _elements(weight: onnx.TensorProto) -> int:
     return count
 
 
-def _external(graph: onnx.GraphProto) -> set[str]:
+def _external(model: onnx.ModelProto) -> set[str]:
+    """Return the places outside the file that any tensor of it names."""
     return {
         entry.value
-        for weight in graph.initializer
-        if weight.data_location == onnx.TensorProto.EXTERNAL
-        for entry in weight.external_data
+        for tensor in _tensors(model)
+        if tensor.data_location == onnx.TensorProto.EXTERNAL
+        for entry in tensor.external_data
         if entry.key == "location"
     }
+
+
+def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    yield from _weights(model.graph)
+    for node in _nodes(model):
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+                yield from (sparse.values, sparse.indices)
+            for graph in (attribute.g, *attribute.graphs):
+                yield from _weights(graph)
+
+
+def _weights(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+
+
+def _nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    """Yield all nodes, those of subgraphs and of the file's own functions included."""
+    waiting = [model.graph.node, *(function.node for function in model.functions)]
+    while waiting:
+        for node in waiting.pop():
+            yield node
+            for attribute in node.attribute:
+                waiting += [graph.node for graph in (attribute.g, *attribute.graphs) if graph.node]

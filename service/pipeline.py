@@ -184,10 +184,11 @@ class TensorRows:
     def parse(self, instance: object) -> Row:
         """Return the row for nested values, or for an object of nested values."""
         if not isinstance(instance, Mapping):
-            if len(self._specs) != 1:
-                names = ", ".join(f"'{spec.name}'" for spec in self._specs)
+            needed = [spec.name for spec in self._specs if not spec.optional]
+            if len(needed) != 1:
+                names = ", ".join(f"'{name}'" for name in needed or [s.name for s in self._specs])
                 raise InvalidRequest(f"the model has several inputs, send an object with {names}")
-            instance = {self._specs[0].name: instance}
+            instance = {needed[0]: instance}
         unknown = [str(name) for name in instance if name not in {s.name for s in self._specs}]
         if unknown:
             raise InvalidRequest(f"input '{unknown[0]}': the model has no such input")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from service.answers import answers
 from service.batcher import Ran, Timings
-from service.calls import CHUNK, Call, calls_for
+from service.calls import CHUNK, Call, calls_for, optional_in
 from service.contract import Contract
 from service.errors import DeadlineExceeded, InvalidRequest, ServiceError, TooLarge
 from service.observer import Observer
@@ -24,7 +24,10 @@ Prepare = Callable[[LiveModel], list[Row]]
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The outputs of one call, in the model's order, and the names of the classes they score."""
+    """The outputs of one call, in the model's order, and the names of the classes they score.
+
+    ``left_out`` names the outputs that were not asked for by name and are no tensors.
+    """
 
     model: str
     version: int
@@ -32,6 +35,7 @@ class Prediction:
     rows: int
     timings: Timings
     labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +85,21 @@ class Predictor:
         wanted: Sequence[str] | None,
         deadline: float,
     ) -> Prediction:
-        """Run the graph on its own tensors; all outputs are returned where none is named."""
+        """Run the graph on its own tensors; all tensors are returned where none is named."""
         with self._observed(name, version) as (live, stages):
             contract = live.loaded.contract
             check(inputs, contract.input_specs)
             stages.rows = count_rows(contract, inputs)
             names = _wanted(contract, wanted)
             ran = await self._submit(live, inputs, names, stages, deadline)
-            outputs = {n: ran.outputs[n] for n in names}
             return Prediction(
-                live.name, live.version, outputs, stages.rows, ran.timings, _labels(contract)
+                live.name,
+                live.version,
+                {name: ran.outputs[name] for name in names},
+                stages.rows,
+                ran.timings,
+                _labels(contract),
+                left_out=() if wanted else _no_tensors(contract),
             )
 
     async def predict(
@@ -145,7 +154,7 @@ class Predictor:
 
         def work() -> list[Call]:
             rows = prepare(live)
-            chunk = CHUNK if contract.batchable else 1
+            chunk = CHUNK if live.batcher.batchable else 1
             return calls_for(contract.input_specs, live.loaded.pipeline, rows, chunk=chunk)
 
         loop = asyncio.get_running_loop()
@@ -163,8 +172,14 @@ class Predictor:
         stages: _Stages,
         deadline: float,
     ) -> Ran:
-        rows = count_rows(live.loaded.contract, inputs)
-        ran = await live.batcher.submit(inputs, names, rows=rows, deadline=deadline)
+        contract = live.loaded.contract
+        ran = await live.batcher.submit(
+            inputs,
+            names,
+            rows=count_rows(contract, inputs),
+            deadline=deadline,
+            alone=bool(optional_in(contract.input_specs, inputs)),
+        )
         stages.seconds["queue"] = ran.timings.queue
         stages.seconds["infer"] = ran.timings.infer
         return ran
@@ -208,7 +223,8 @@ def count_rows(contract: Contract, inputs: Tensors) -> int:
     Raises InvalidRequest where rows are to be batched, but the inputs differ in their number: a
     graph need not name its batch axes, and joined with other jobs the rows would be shifted.
     """
-    names = [spec.name for spec in contract.input_specs if spec.leads_with_batch]
+    specs = contract.input_specs
+    names = [spec.name for spec in specs if spec.leads_with_batch and not spec.optional]
     rows = [len(inputs[name]) for name in names] or [1]
     if contract.batchable and len(set(rows)) > 1:
         raise InvalidRequest(f"inputs {names}: {rows} rows, must be the same number")
@@ -216,14 +232,25 @@ def count_rows(contract: Contract, inputs: Tensors) -> int:
 
 
 def _wanted(contract: Contract, wanted: Sequence[str] | None) -> list[str]:
-    names = [output.name for output in contract.outputs]
-    if not wanted:
-        return names
-    for name in wanted:
-        if name not in names:
-            known = ", ".join(f"'{n}'" for n in names)
+    """Return the outputs to ask the graph for, in its order; without names all its tensors."""
+    types = {output.name: output.datatype for output in contract.outputs}
+    refused = _no_tensors(contract)
+    tensors = [name for name in types if name not in refused]
+    known = ", ".join(f"'{name}'" for name in tensors) or "none that is a tensor"
+    for name in wanted or (() if tensors else refused):
+        if name not in types:
             raise InvalidRequest(f"output '{name}': the model has no such output; it has {known}")
-    return [name for name in names if name in wanted]
+        if name in refused:
+            raise InvalidRequest(
+                f"output '{name}': {types[name]} is no tensor, which this protocol cannot carry; "
+                f"it can carry {known}, and :predict (V1) answers all"
+            )
+    return [name for name in tensors if not wanted or name in wanted]
+
+
+def _no_tensors(contract: Contract) -> tuple[str, ...]:
+    """Return the outputs that only V1 can answer: sequences, maps, optional values."""
+    return tuple(spec.name for spec in contract.output_specs if not spec.is_tensor)
 
 
 def _labels(contract: Contract) -> dict[str, list[str]]:

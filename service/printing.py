@@ -60,6 +60,8 @@ def write_report(report: Mapping[str, Any]) -> None:
     model = report["model"]
     for kind in ("inputs", "outputs"):
         console.print(_tensors(kind, model[kind]))
+    if model["optional_inputs"]:
+        console.print(_tensors("optional inputs", model["optional_inputs"]))
     console.print(_pairs("operators", model["operators"]))
     if model["metadata"]:
         console.print(_pairs("metadata", model["metadata"]))
@@ -126,6 +128,7 @@ def _pairs(title: str, pairs: Mapping[str, object]) -> Table:
 def _tensors(title: str, tensors: Sequence[Mapping[str, Any]]) -> Table:
     rows = {}
     for tensor in tensors:
-        shape = ", ".join("?" if size is None else str(size) for size in tensor["shape"])
+        sizes = ("...",) if tensor["shape"] is None else tensor["shape"]
+        shape = ", ".join("?" if size is None else str(size) for size in sizes)
         rows[tensor["name"]] = f"{tensor['datatype']} [{shape}]"
     return _pairs(title, rows)

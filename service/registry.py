@@ -78,6 +78,14 @@ class LiveModel:
     loaded: Loaded
     batcher: Batcher
 
+    @property
+    def info(self) -> dict[str, object]:
+        """What is known of the model, with what its runs have taught since it was loaded."""
+        if not self.batcher.broken:
+            return self.loaded.info
+        batching = {"rows_independent": False, "why": self.batcher.broken}
+        return {**self.loaded.info, "batching": batching}
+
 
 @dataclass(slots=True)
 class _Entry:
@@ -99,7 +107,7 @@ class _Entry:
             self.reason,
             loaded.contract.input_specs if loaded else (),
             loaded.contract.output_specs if loaded else (),
-            loaded.info if loaded else {},
+            self.live.info if self.live else {},
             loaded.showcase if loaded else None,
             loaded.contract if loaded else None,
         )

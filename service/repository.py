@@ -10,10 +10,12 @@ from pathlib import Path
 from service.bundle import is_bundle, is_version
 from service.contract import MODEL_FILE
 from service.errors import ConfigurationError
+from service.graph import ORT_SUFFIX
 from service.logs import printable
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _RESERVED = frozenset({"stats"})
+_SUFFIXES = (".onnx", ORT_SUFFIX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +29,13 @@ class Found:
 
     @property
     def model_file(self) -> Path:
-        """The ONNX file itself."""
-        return self.path if self.path.is_file() else self.path / MODEL_FILE
+        """The ONNX file itself, or the one in ONNX Runtime's own format where that is all."""
+        return self.path if self.path.is_file() else model_file_in(self.path)
+
+    @property
+    def is_ort(self) -> bool:
+        """Whether the file's name says that it is in ONNX Runtime's own format."""
+        return self.model_file.suffix == ORT_SUFFIX
 
     @property
     def is_bundle(self) -> bool:
@@ -36,12 +43,21 @@ class Found:
         return self.path.is_dir() and is_bundle(self.path)
 
 
+def model_file_in(folder: Path) -> Path:
+    """Return where the model of a version lies; ``model.onnx`` may be a folder, as in Triton."""
+    file = folder / MODEL_FILE
+    if file.is_dir():
+        return file / MODEL_FILE
+    ort_file = file.with_suffix(ORT_SUFFIX)
+    return ort_file if ort_file.is_file() and not file.exists() else file
+
+
 def scan(path: Path) -> list[Found]:
     """Return the newest version of every model at ``path``, sorted by name.
 
     ``path`` is a repository (``<model>/<version>/model.onnx``), the folder of one model, one
-    bundle, or one ``.onnx`` file.  Hidden names are ignored.  Raises ConfigurationError if there is
-    nothing of the kind.
+    bundle, or one ``.onnx`` or ``.ort`` file.  Hidden names are ignored.  Raises
+    ConfigurationError if there is nothing of the kind.
     """
     if path.is_file():
         return [_file(path)]
@@ -76,7 +92,7 @@ def _repository(root: Path) -> Iterator[Found]:
     for entry in sorted(root.iterdir()):
         if entry.name.startswith("."):
             continue
-        if entry.is_file() and entry.suffix == ".onnx":
+        if entry.is_file() and entry.suffix in _SUFFIXES:
             yield _found(entry.stem, 1, entry)
         elif entry.is_dir() and _holds_model(entry):
             yield _found(entry.name, 1, entry)
@@ -105,14 +121,14 @@ def _versions(model: Path) -> Iterator[Found]:
 
 
 def _file(path: Path) -> Found:
-    if path.suffix != ".onnx":
-        raise ConfigurationError(f"{path}: not an .onnx file")
-    # Only the folder is resolved: a link may lead to a store where files have other names.
-    folder = path.parent.resolve()
-    if path.name == MODEL_FILE:
-        found = _folder(folder)
-        return Found(found.name, found.version, folder / path.name, found.problem)
-    return _found(path.stem, 1, folder / path.name)
+    if path.suffix not in _SUFFIXES:
+        raise ConfigurationError(f"{path}: neither an .onnx nor an .ort file")
+    # The file itself may be a link, such as into a mounted volume's current content.
+    whole = path.parent.resolve() / path.name
+    if path.stem == Path(MODEL_FILE).stem:
+        folder = _folder(whole.parent)
+        return Found(folder.name, folder.version, whole, folder.problem)
+    return _found(path.stem, 1, whole)
 
 
 def _folder(path: Path) -> Found:
@@ -130,4 +146,4 @@ def _found(name: str, version: int, path: Path) -> Found:
 
 
 def _holds_model(folder: Path) -> bool:
-    return (folder / MODEL_FILE).exists() or is_bundle(folder)
+    return model_file_in(folder).exists() or is_bundle(folder)

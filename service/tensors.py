@@ -14,6 +14,7 @@ from service.errors import InvalidRequest
 
 Tensor = NDArray[Any]
 Tensors = Mapping[str, Tensor]
+ANY_SHAPE = ("...",)
 
 # numpy has no such type of its own; it counts this one neither as a float nor as a number.
 BFLOAT16 = np.dtype(bfloat16)
@@ -82,8 +83,13 @@ class TensorSpec:
     """What one input or output of a graph looks like.
 
     ``shape`` holds whole numbers for fixed axes, -1 for an axis of any size, and a text for a
-    symbolic axis: axes that share a name must have the same size in one request.  ``minimum`` and
-    ``maximum`` are inclusive bounds on every element; ``finite`` refuses NaN and infinities.
+    symbolic axis: axes that share a name must have the same size in one request.  A shape of
+    `ANY_SHAPE` says that not even the number of axes is known.  ``minimum`` and ``maximum`` are
+    inclusive bounds on every element; ``finite`` refuses NaN and infinities.  An ``optional`` input
+    may be left out, and belongs to a whole request instead of to its rows.
+
+    An output that is no tensor has ONNX Runtime's type as its datatype, such as
+    ``seq(map(int64,tensor(float)))``.
     """
 
     name: str
@@ -92,6 +98,12 @@ class TensorSpec:
     minimum: float | None = None
     maximum: float | None = None
     finite: bool = False
+    optional: bool = False
+
+    @property
+    def is_tensor(self) -> bool:
+        """Whether the protocol can carry it; sequences and maps are not tensors."""
+        return self.datatype in DATATYPES
 
     @property
     def wire_shape(self) -> list[int]:
@@ -101,7 +113,9 @@ class TensorSpec:
     @property
     def leads_with_batch(self) -> bool:
         """Whether the first axis may have any size, so that rows can be stacked along it."""
-        return bool(self.shape) and not (isinstance(self.shape[0], int) and self.shape[0] >= 0)
+        if not self.shape or self.shape == ANY_SHAPE:
+            return False
+        return isinstance(self.shape[0], str) or self.shape[0] < 0
 
 
 def check(inputs: Tensors, specs: Sequence[TensorSpec]) -> None:
@@ -116,6 +130,8 @@ def check(inputs: Tensors, specs: Sequence[TensorSpec]) -> None:
     axes: dict[str, tuple[int, str]] = {}
     for spec in specs:
         if spec.name not in inputs:
+            if spec.optional:
+                continue
             raise InvalidRequest(f"input '{spec.name}': missing")
         value = inputs[spec.name]
         _check_datatype(value, spec)
@@ -138,6 +154,8 @@ def _check_shape(
     ONNX Runtime broadcasts inputs whose batch sizes differ without a word, so equal names must be
     held equal here.
     """
+    if spec.shape == ANY_SHAPE:
+        return
     wanted = list(spec.shape)
     if len(shape) != len(wanted):
         raise InvalidRequest(

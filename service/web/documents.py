@@ -129,8 +129,18 @@ SERVER = _get(
     {"name": "onnxport", "version": "1.0.0", "extensions": ["binary_tensor_data"]},
 )
 INFO = _get(
-    "Everything known of a model: contract, evaluation, parity, provider, files, state",
-    {"name": "tiny", "version": 1, "state": "READY", "reason": "", "labels": ["ham", "spam"]},
+    "Everything known of a model: contract, opsets, notes, evaluation, parity, provider, state",
+    {
+        "name": "tiny",
+        "version": 1,
+        "state": "READY",
+        "reason": "",
+        "labels": ["ham", "spam"],
+        "batching": {
+            "rows_independent": True,
+            "why": "3 random rows answer alone, together and in any order alike",
+        },
+    },
     "404",
 )
 STATUS = _get(

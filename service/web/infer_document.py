@@ -75,6 +75,11 @@ INFER_SCHEMAS: dict[str, Any] = {
             "model_name": {"type": "string"},
             "model_version": {"type": "string"},
             "id": {"type": "string"},
+            "parameters": {
+                "type": "object",
+                "description": "`left_out` names the outputs that are no tensors, where none "
+                "was asked for by name.",
+            },
             "outputs": {"type": "array", "items": schema("Tensor")},
         },
     },

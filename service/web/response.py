@@ -37,6 +37,9 @@ def encode(call: InferCall, prediction: Prediction) -> Encoded:
     }
     if call.id:
         answer["id"] = call.id
+    if prediction.left_out:
+        names = ", ".join(prediction.left_out)
+        answer["parameters"] = {"left_out": f"{names}: no tensors, answered by :predict (V1)"}
     blobs: list[Blob] = []
     answer["outputs"] = [
         _output(name, _content(name, value, call.form(name), prediction), call.form(name), blobs)

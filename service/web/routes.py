@@ -118,4 +118,9 @@ def not_ready(view: ModelView) -> str:
 
 
 def _tensors(specs: Sequence[TensorSpec]) -> list[dict[str, object]]:
-    return [{"name": s.name, "datatype": s.datatype, "shape": s.wire_shape} for s in specs]
+    """Describe what infer takes and answers; sequences and maps are not among it."""
+    return [
+        {"name": s.name, "datatype": s.datatype, "shape": s.wire_shape}
+        for s in specs
+        if s.is_tensor
+    ]

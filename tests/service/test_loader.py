@@ -22,7 +22,7 @@ from tests.support import models
 
 INFO = {
     "kind", "contract", "labels", "evaluation", "parity", "data_stats", "files", "verification",
-    "runtime", "load_seconds",
+    "runtime", "load_seconds", "batching", "model", "notes",
 }  # fmt: skip
 
 

@@ -22,9 +22,10 @@ def test_the_facts_of_a_file(tmp_path: Path) -> None:
         file="m.onnx",
         bytes=path.stat().st_size,
         ir_version=9,
-        opsets={"ai.onnx": 18},
+        opsets={"ai.onnx": 18, "ai.onnx.ml": 3},
         producer="hand-made",
         inputs=(TensorInfo("ids", "INT64", ("n",)),),
+        optional_inputs=(),
         outputs=(TensorInfo("y", "FLOAT", ("n", 2)),),
         nodes=1,
         operators={"Gather": 1},
@@ -52,12 +53,12 @@ def test_producer_metadata_and_other_domains(tmp_path: Path) -> None:
     onnx.save(model, str(path))
     info = inspect(path)
     assert info.producer == "hand-made 2.1"
-    assert info.opsets == {"ai.onnx": 18, "com.example": 3}
+    assert info.opsets == {"ai.onnx": 18, "ai.onnx.ml": 3, "com.example": 3}
     assert info.metadata == {"author": "somebody"}
 
 
 def test_axes_and_types_that_say_nothing(tmp_path: Path) -> None:
-    """An axis without name or size is None; what is no tensor has the name of its kind."""
+    """An axis without name or size is None; what is no tensor is spelled out."""
     path = models.write_doubler(tmp_path / "m.onnx", axes=["n", 2])
     model = onnx.load(str(path))
     model.graph.input[0].type.tensor_type.shape.dim[0].ClearField("dim_param")
@@ -67,7 +68,7 @@ def test_axes_and_types_that_say_nothing(tmp_path: Path) -> None:
     onnx.save(model, str(path))
     assert inspect(path).inputs == (
         TensorInfo("x", "FLOAT", (None, 2)),
-        TensorInfo("s", "SEQUENCE", ()),
+        TensorInfo("s", "SEQUENCE(FLOAT)", ()),
         TensorInfo("nothing", "UNKNOWN", ()),
     )
 

@@ -108,7 +108,7 @@ def test_the_report_of_a_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[st
         f"digest {bundle.manifest.digest}",
         "parameters 8",
         "nodes 3",
-        "opset ai.onnx 18",
+        "opset ai.onnx 18, ai.onnx.ml 3",
         "producer hand-made",
         "image FLOAT [batch, 1, 2, 2]",
         "scores FLOAT [batch, 2]",

@@ -23,6 +23,7 @@ from service.contract import (
     InputContract,
     OutputContract,
     SequencePipeline,
+    TensorPipeline,
     TextPipeline,
 )
 from service.engine import EngineOptions, OrtEngine
@@ -51,13 +52,14 @@ def write_model(
     inputs: Sequence[onnx.ValueInfoProto],
     outputs: Sequence[onnx.ValueInfoProto],
     constants: dict[str, np.ndarray] | None = None,
+    opset: int = _OPSET,
 ) -> Path:
     """Save a checked graph at ``path`` and return the path."""
     weights = [numpy_helper.from_array(v, name) for name, v in (constants or {}).items()]
     graph = helper.make_graph(list(nodes), "graph", list(inputs), list(outputs), weights)
     model = helper.make_model(
         graph,
-        opset_imports=[helper.make_opsetid("", _OPSET)],
+        opset_imports=[helper.make_opsetid("", opset), helper.make_opsetid("ai.onnx.ml", 3)],
         ir_version=9,
         producer_name="hand-made",
     )
@@ -237,6 +239,31 @@ def resealed(bundle: Bundle, **changes: object) -> Bundle:
     members = {name: getattr(bundle.manifest, name) for name in Contract.model_fields} | changes
     (bundle.path / MANIFEST_FILE).unlink()
     return seal(bundle.path, Contract.model_validate(members), bundle.manifest.producer)
+
+
+def centred_bundle(repository: Path, name: str = "centred") -> Bundle:
+    """Publish y = x - mean of all rows with the false promise that rows are independent.
+
+    Its golden rows are all the same, so that they hold at every batch size.
+    """
+    contract = Contract(
+        task="tensor",
+        inputs=[InputContract(name="x", datatype="FP32", shape=["n", 2])],
+        outputs=[OutputContract(name="y", datatype="FP32", shape=["n", 2])],
+        pipeline=TensorPipeline(),
+        batchable=True,
+    )
+    graph = Graph(
+        [
+            helper.make_node("ReduceMean", ["x", "rows"], ["mean"], keepdims=1),
+            helper.make_node("Sub", ["x", "mean"], ["y"]),
+        ],
+        inputs=[value("x", TensorProto.FLOAT, "n", 2)],
+        outputs=[value("y", TensorProto.FLOAT, "n", 2)],
+        constants={"rows": np.asarray([0])},
+    )
+    raws = [b"[1, 2]"] * 16
+    return _publish(repository / name, contract, graph, raws=raws, media_type="application/json")
 
 
 def png(pixels: object) -> bytes:

@@ -31,6 +31,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     models.write_identity(root / "words.onnx", TensorProto.STRING, ["n"])
     models.write_identity(root / "half.onnx", TensorProto.FLOAT16)
     models.write_identity(root / "brain.onnx", TensorProto.BFLOAT16)
+    models.write_doubler(root / "counts.onnx", TensorProto.INT64, ["n"])
     (root / "broken.onnx").write_bytes(b"this is no model")
     return root
 

@@ -114,7 +114,7 @@ async def test_several_models_need_a_name(client: httpx.AsyncClient) -> None:
     """Without the header the text lists the models and both ways to choose."""
     answer = await client.post("/invocations", json={"instances": [[1, 2]]})
     text = text_of(answer, 400)
-    assert "bytes8, divider, doubler" in text
+    assert "bytes8, counts, divider, doubler" in text
     assert TARGET in text
     assert "--default-model" in text
 

@@ -67,6 +67,11 @@ async def test_a_bare_model_answers_plain_rows(client: httpx.AsyncClient) -> Non
     assert pair == [{"sum": [4, 5], "difference": [2, 3]}]
 
 
+async def test_a_row_of_one_whole_number_is_that_number(client: httpx.AsyncClient) -> None:
+    """INT64 is the type of labels, and a label a row is what many classifiers answer."""
+    assert await predictions(client, "counts", 3, -(2**62)) == [6, -(2**63)]
+
+
 async def test_values_that_json_cannot_say_are_null(client: httpx.AsyncClient) -> None:
     """An infinity in the answer is null, not malformed JSON."""
     assert await predictions(client, "divider", [0, 2]) == [[None, 0.5]]
