@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -83,7 +84,10 @@ def test_a_bare_file_is_served_as_it_is(tmp_path: Path) -> None:
     assert model.info["verification"] == {
         "status": "skipped", "reason": "a bare ONNX file carries no proof",
     }  # fmt: skip
-    assert model.info["files"] == {"model.onnx": {"bytes": path.stat().st_size}}
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert model.info["files"] == {
+        path.name: {"bytes": path.stat().st_size, "sha256": sha256},
+    }
     assert model.contract.batchable is False
     assert model.contract.input_specs == model.engine.inputs
     assert not model.contract.input_specs[0].finite
