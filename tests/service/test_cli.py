@@ -6,10 +6,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -19,6 +15,7 @@ import pytest
 from service import __version__
 from service.__main__ import main
 from tests.support import models
+from tests.support.servers import PATIENCE, real_server
 
 
 @pytest.fixture(scope="module")
@@ -196,33 +193,15 @@ def test_serve_refuses_in_one_line(capsys: pytest.CaptureFixture[str], repositor
         assert "--port" in failed(capsys, 2, "serve", repository, "--port", port)
 
 
-@contextmanager
-def server(*arguments: object) -> Iterator[tuple[subprocess.Popen[str], dict[str, object]]]:
-    """Start a real server on a free port and yield it with its first log line."""
-    command = [sys.executable, "-m", "service", "serve", *map(str, arguments), "--port", "0"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
-        try:
-            assert process.stderr is not None
-            yield process, json.loads(process.stderr.readline())
-        finally:
-            process.kill()
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_real_server_serves_and_ends_cleanly(repository: Path, number: signal.Signals) -> None:
     """It names its address and calls that work, answers one, and exits 0 when asked to end."""
-    with server(repository / "texts" / "1") as (process, first):
-        assert first["message"] == "listening"
-        assert first["models"] == ["texts"]
-        calls = first["try"]
-        assert isinstance(calls, list)
-        assert "/v1/models/texts:predict" in calls[0]
-        address = str(first["address"])
-        with httpx.Client(base_url=address) as client:
-            while client.get("/v2/health/ready").status_code != 200:
-                pass
+    with real_server(repository / "texts" / "1") as server:
+        assert server.announced["models"] == ["texts"]
+        assert "/v1/models/texts:predict" in server.announced["try"][0]
+        server.logged("model texts version 1: READY")
+        with httpx.Client(base_url=server.address, timeout=PATIENCE) as client:
             answer = client.post("/v1/models/texts:predict", json={"instances": ["one"]})
         assert answer.json()["predictions"][0]["label"] == "short"
-        process.send_signal(number)
-        assert process.wait(timeout=20) == 0
+        server.process.send_signal(number)
+        assert server.ended() == 0
