@@ -108,10 +108,13 @@ def test_contracts_that_cannot_hold(changes: dict[str, object], text: str) -> No
         ({"labels": None}, "two or more different labels, got []"),
         ({"labels": ["one"]}, "two or more different labels, got ['one']"),
         ({"labels": ["a", "a"]}, "two or more different labels, got ['a', 'a']"),
-        ({"labels": ["a", "b", "c"]}, "shape ['batch', 2]"),
-        ({"outputs": [output(shape=["batch"])]}, "output 'y' has shape ['batch']"),
-        ({"outputs": [output(shape=["batch", "n"])]}, "['batch', 'n']"),
-        ({"outputs": [output(shape=[])], "batchable": False}, "[]"),
+        ({"labels": ["a", "b", "c"]}, "shape ['batch', 2], not rows of scores for 3 labels"),
+        ({"outputs": [output(shape=["batch"])]}, "output 'y' has shape ['batch'], not rows"),
+        ({"outputs": [output(shape=["batch", "n"])]}, "['batch', 'n'], not rows of scores"),
+        ({"outputs": [output(shape=[5, 2])], "batchable": False}, "[5, 2], not rows of scores"),
+        ({"outputs": [output(shape=[])], "batchable": False}, "[], not rows of scores"),
+        ({"outputs": [output(datatype="BYTES")]}, "output 'y' is BYTES, scores are numbers"),
+        ({"outputs": [output(datatype="BOOL")]}, "output 'y' is BOOL, scores are numbers"),
     ],
 )
 def test_classifiers_that_cannot_answer(changes: dict[str, object], text: str) -> None:
@@ -132,6 +135,7 @@ def test_scores_of_any_number_and_batch_axis(datatype: str, first: int | str) ->
     ("value", "text"),
     [
         (pipeline(PICTURE, height=0), "height: Input should be greater than 0"),
+        (pipeline(PICTURE, width=2**31), "width: Input should be less than or equal to 2147483647"),
         (pipeline(PICTURE, channels=2), "channels: Input should be 1 or 3"),
         (pipeline(PICTURE, mean=[0, 0]), "mean has 2 values for 1 channels"),
         (pipeline(PICTURE, std=[]), "std has 0 values for 1 channels"),
