@@ -11,6 +11,8 @@ from service.tokens import TokenizerConfig
 
 SCHEMA_VERSION: Literal[1] = 1
 MODEL_FILE = "model.onnx"
+# Larger ones overflow in what pictures are resized with.
+Size = Annotated[int, Field(gt=0, le=2**31 - 1)]
 
 
 class _Part(BaseModel):
@@ -67,8 +69,8 @@ class ImagePipeline(_Part):
     """A picture becomes FP32 [channels, height, width]: ``(pixel / 255 - mean) / std``."""
 
     kind: Literal["image"] = "image"
-    height: int = Field(gt=0)
-    width: int = Field(gt=0)
+    height: Size
+    width: Size
     channels: Literal[1, 3]
     mean: list[float]
     std: list[Annotated[float, Field(gt=0)]]
@@ -169,10 +171,14 @@ class Contract(_Part):
         labels, answer = self.labels or [], self.answer
         if len(labels) < 2 or len(set(labels)) < len(labels):
             raise ValueError(f"a classifier needs two or more different labels, got {labels}")
-        if len(answer.shape) != 2 or answer.shape[1] != len(labels):
+        one_row_each = answer.spec().leads_with_batch or answer.shape[:1] == [1]
+        if not one_row_each or len(answer.shape) != 2 or answer.shape[1] != len(labels):
             raise ValueError(
-                f"output '{answer.name}' has shape {answer.shape} for {len(labels)} labels"
+                f"output '{answer.name}' has shape {answer.shape}, not rows of scores "
+                f"for {len(labels)} labels"
             )
+        if not (DATATYPES[answer.datatype].is_float or DATATYPES[answer.datatype].is_integer):
+            raise ValueError(f"output '{answer.name}' is {answer.datatype}, scores are numbers")
 
     @property
     def answer(self) -> OutputContract:

@@ -97,10 +97,9 @@ def test_the_file_needs_no_pickle() -> None:
         }
 
 
-@pytest.mark.parametrize("value", ["a\0", 5])
-def test_what_a_plain_array_cannot_hold(value: object) -> None:
-    """A text that would come back shorter is refused when it is written."""
-    golden = Golden((b"a",), "", {"label": (np.asarray([value], object),)})
+def test_a_text_that_a_plain_array_cannot_hold() -> None:
+    """What would come back shorter is refused when it is written."""
+    golden = Golden((b"a",), "", {"label": (np.asarray(["a\0"], object),)})
     with pytest.raises(BundleError, match=r"output 'label': a text that ends in a zero byte"):
         dump(golden)
 
