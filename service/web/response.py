@@ -41,10 +41,12 @@ def encode(call: InferCall, prediction: Prediction) -> Encoded:
         names = ", ".join(prediction.left_out)
         answer["parameters"] = {"left_out": f"{names}: no tensors, answered by :predict (V1)"}
     blobs: list[Blob] = []
-    answer["outputs"] = [
-        _output(name, _content(name, value, call.form(name), prediction), call.form(name), blobs)
-        for name, value in prediction.outputs.items()
-    ]
+    outputs = []
+    for name, value in prediction.outputs.items():
+        form = call.form(name)
+        shown = _classified(name, value, form, prediction) if form.classes else value
+        outputs.append(_output(name, shown, form, blobs))
+    answer["outputs"] = outputs
     head = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
     # Without a byte behind the JSON there is nothing that a header could tell.
     if not any(map(len, blobs)):
@@ -52,11 +54,8 @@ def encode(call: InferCall, prediction: Prediction) -> Encoded:
     return Encoded(b"".join((head, *blobs)), len(head))
 
 
-def _content(name: str, value: Tensor, form: Form, prediction: Prediction) -> Tensor:
-    if not form.classes:
-        return value
-    labels = prediction.labels.get(name)
-    return classes(value, form.classes, labels, f"output '{name}'")
+def _classified(name: str, value: Tensor, form: Form, prediction: Prediction) -> Tensor:
+    return classes(value, form.classes, prediction.labels.get(name), f"output '{name}'")
 
 
 def _output(name: str, value: Tensor, form: Form, blobs: list[Blob]) -> dict[str, object]:

@@ -110,6 +110,8 @@ def test_what_is_not_plain_is_left_to_the_other_road(data: str, datatype: str) -
         body("[1, 2]", more=', "id": "\xff"').replace(b"\xc3\xbf", b"\xff"),
         body("[1, 2]", more=', "id": "\\u005b"'),
         body("[1, 2]", more=', "inputs": []'),
+        body("[1, 2]", more=', "id": "a", "id": "b"'),
+        body("[1, 2]").replace(b'"name": "x"', b'"name": "x", "name": "y"'),
         body("[1, 2]").replace(b'"shape": [2]', b'"shape": [2], "shape": [1]'),
         body("[1, 2]").replace(b'{"name"', b'{"data": [3], "name"'),
         b"[]",

@@ -186,3 +186,14 @@ async def test_other_verbs_and_methods(client: httpx.AsyncClient) -> None:
     assert (await client.post("/v1/models/pictures:regress")).status_code == 404
     posted = await client.post("/v1/models/pictures")
     assert (posted.status_code, posted.headers["allow"]) == (405, "GET, HEAD")
+
+
+@pytest.mark.parametrize("model", ["half", "brain"])
+async def test_two_byte_floats_are_numbers_here(client: httpx.AsyncClient, model: str) -> None:
+    """V1 rounds what is sent to what the model takes, and answers what it makes of it."""
+    body = {"instances": [[1.5, 0.1]]}
+    answer = await client.post(f"/v1/models/{model}:predict", json=body)
+    assert answer.status_code == 200, answer.text
+    ((one, tenth),) = answer.json()["predictions"]
+    assert one == 1.5
+    assert 0 < abs(tenth - 0.1) < 0.001
