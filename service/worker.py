@@ -57,9 +57,11 @@ def serve(settings: Settings, *, ignored: Sequence[str] = ()) -> None:
         timeout_keep_alive=max(1, round(settings.keep_alive)),
         timeout_graceful_shutdown=max(1, round(settings.grace)),
     )
-    announce(settings, found, address_of(listener))
     if ignored:
         _log.info("flags of KServe without a meaning here: %s", ", ".join(ignored))
+    if settings.model_name and found and all(one.name != settings.model_name for one in found):
+        _log.warning("no model is called %s: several keep their names", settings.model_name)
+    announce(settings, found, address_of(listener))
     # uvicorn raises the signal that ended it once more; the end was asked for, so it is no failure.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)

@@ -47,6 +47,14 @@ def event_of(headers: Mapping[bytes, bytes], body: bytes, *, max_depth: int) -> 
     return Event(binary=True, media_type=media_type, payload=body)
 
 
+def request_of(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the request in a body that is an event without saying so in its media type."""
+    data = content.get("data")
+    if isinstance(data, dict) and all(name in content for name in _REQUIRED):
+        return data
+    return content
+
+
 def _structured(event: dict[str, Any]) -> Event:
     for name in _REQUIRED:
         if not isinstance(event.get(name), str):

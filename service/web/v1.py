@@ -158,7 +158,8 @@ class Predict:
         try:
             if isinstance(payload, bytes):
                 payload = wire.load_object(payload, max_depth=self._options.max_json_depth)
-            return decode_call(payload, lambda: contract_of(self._models, name, version))
+            request = cloudevents.request_of(payload)
+            return decode_call(request, lambda: contract_of(self._models, name, version))
         except InvalidRequest:
             # That there is no such model would be the better news.
             self._models.view(name, version)

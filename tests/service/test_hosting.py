@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import httpx
 import pytest
@@ -29,9 +30,10 @@ _FOREIGN = ("ONNXPORT_", "AIP_", "SAGEMAKER_", "STORAGE_URI")
 def hosted(
     folder: Path, environment: Mapping[str, str], *arguments: str
 ) -> Iterator[tuple[httpx.Client, dict[str, object]]]:
-    """Start `serve` in a folder and yield a client once it is ready, and its first log line.
+    """Start `serve` in a folder and yield a client once it is ready, and its line at start.
 
-    A platform opens the server to every address; here it stays on this machine.
+    The line's member `before` holds what was said before it.  A platform opens the server to every
+    address; here it stays on this machine.
     """
     kept = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN)}
     ours = {"PYTHONPATH": str(Path(__file__).parents[2]), "ONNXPORT_HOST": "127.0.0.1"}
@@ -41,7 +43,7 @@ def hosted(
     ) as process:
         try:
             assert process.stderr is not None
-            first = json.loads(process.stderr.readline())
+            first = _line_at_start(process.stderr)
             with httpx.Client(base_url=str(first["address"])) as client:
                 while client.get("/readyz").status_code != 200:
                     assert process.poll() is None
@@ -50,6 +52,16 @@ def hosted(
             assert process.wait(timeout=20) == 0
         finally:
             process.kill()
+
+
+def _line_at_start(stderr: IO[str]) -> dict[str, object]:
+    before: list[str] = []
+    for text in stderr:
+        line = json.loads(text)
+        if line["message"] == "listening":
+            return {**line, "before": before}
+        before.append(line["message"])
+    raise AssertionError(before)
 
 
 def test_sagemaker(tmp_path: Path) -> None:
@@ -61,9 +73,11 @@ def test_sagemaker(tmp_path: Path) -> None:
         "SAGEMAKER_TRITON_DEFAULT_MODEL_NAME": "pictures",
         "SAGEMAKER_MAX_PAYLOAD_IN_MB": "1",
         "ONNXPORT_REPOSITORY": str(tmp_path),
+        "ONNXPORT_MODEL_NAME": "digits",
     }
     with hosted(tmp_path, environment) as (client, first):
         assert first["platform"] == "sagemaker"
+        assert first["before"] == ["no model is called digits: several keep their names"]
         assert client.get("/ping").status_code == 200
         headers = {"content-type": "image/png"}
         answer = client.post("/invocations", content=models.png(RIGHT), headers=headers)
@@ -106,6 +120,7 @@ def test_kserve(tmp_path: Path) -> None:
     with hosted(tmp_path, {"STORAGE_URI": "s3://bucket/net"}, *arguments) as (client, first):
         assert first["platform"] == "kserve"
         assert first["models"] == ["digits"]
+        assert first["before"] == ["flags of KServe without a meaning here: --workers"]
         assert client.get("/v1/models/digits").json()["ready"] is True
         assert client.get("/v2/models/digits/versions/7/ready").status_code == 200
         answer = client.post("/v1/models/digits:predict", json={"instances": [[1, 2]]})

@@ -162,6 +162,20 @@ def test_a_platform_stands_between_our_variables_and_the_file(
     assert load_settings({"port": "7082"}).port == 7082
 
 
+@pytest.mark.parametrize("where", ["flag", "variable", "file"])
+def test_models_are_where_we_say(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    """A repository of ours, wherever it is named, is not replaced by a platform's folder."""
+    monkeypatch.setenv("SAGEMAKER_BIND_TO_PORT", "7080")
+    assert load_settings({}).repository == Path("/opt/ml/model")
+    if where == "variable":
+        monkeypatch.setenv("ONNXPORT_REPOSITORY", "mine")
+    elif where == "file":
+        Path("onnxport.toml").write_text('repository = "mine"\n')
+    flags = {"repository": "mine"} if where == "flag" else {}
+    settings = load_settings(flags)
+    assert (settings.repository, settings.platform) == (Path("mine"), "sagemaker")
+
+
 def test_a_platform_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """With `none` its variables are nobody's; a name that nobody knows is refused."""
     monkeypatch.setenv("SAGEMAKER_BIND_TO_PORT", "7080")

@@ -73,6 +73,14 @@ async def test_half_an_event_is_none(client: httpx.AsyncClient) -> None:
     assert not any(name.startswith("ce-") for name in answer.headers)
 
 
+async def test_an_event_that_calls_itself_json(client: httpx.AsyncClient) -> None:
+    """As with KServe, it is understood and answered plainly."""
+    answer = await client.post(DOUBLER, json={**ATTRIBUTES, "data": QUESTION})
+    assert answer.json() == ANSWER
+    half = await client.post(DOUBLER, json={"id": "1", "data": QUESTION})
+    assert half.json()["error"].startswith("instances: missing")
+
+
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
