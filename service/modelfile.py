@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -87,6 +88,9 @@ def _read(path: Path) -> ModelInfo:
     if path.suffix == ORT_SUFFIX:
         raise BundleError(f"{path}: ORT format can be served, but not inspected")
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            # A pipe would hold up the load, and with it the end of the server, for ever.
+            raise BundleError(f"{path}: not a regular file")
         # The name must not choose the format: onnx reads '.json' and others as something else.
         model = onnx.load(str(path), format="protobuf", load_external_data=False)
         return _info(path, model)

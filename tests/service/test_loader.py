@@ -77,7 +77,7 @@ def test_a_bundle_is_proved_and_answers(tmp_path: Path) -> None:
 
 
 def test_a_bare_file_is_served_as_it_is(tmp_path: Path) -> None:
-    """Its contract is that of the graph, without a promise, and no proof is claimed."""
+    """Its contract is that of the graph, its rows are tried, and no proof is claimed."""
     path = models.write_doubler(tmp_path / "m.onnx")
     model = loaded(path)
     assert set(model.info) == INFO
@@ -88,7 +88,7 @@ def test_a_bare_file_is_served_as_it_is(tmp_path: Path) -> None:
     assert model.info["files"] == {
         path.name: {"bytes": path.stat().st_size, "sha256": sha256},
     }
-    assert model.contract.batchable is False
+    assert model.contract.batchable is True
     assert model.contract.input_specs == model.engine.inputs
     assert not model.contract.input_specs[0].finite
 

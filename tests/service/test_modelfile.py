@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -142,3 +143,11 @@ def test_paths_that_cannot_be_read(tmp_path: Path) -> None:
         inspect(tmp_path / "nowhere.onnx")
     with pytest.raises(BundleError, match="Is a directory"):
         inspect(tmp_path)
+
+
+def test_a_pipe_is_no_model(tmp_path: Path) -> None:
+    """Nothing is waited for that may never come."""
+    pipe = tmp_path / "m.onnx"
+    os.mkfifo(pipe)
+    with pytest.raises(BundleError, match="not a regular file"):
+        inspect(pipe)
