@@ -134,7 +134,7 @@ BAD = [
     ("/v2/models/doubler/infer", b'{"inputs": []}', {}, 400, "input 'x': missing"),
     ("/v1/models/nobody:predict", b'{"instances": [1]}', {}, 404, "'nobody'"),
     ("/v2/models/doubler/versions/9/infer", b'{"inputs": []}', {}, 404, "version 9"),
-    ("/v1/models/texts:explain", b"{}", {}, 501, "explain"),
+    ("/v1/models/texts:explain", b"{}", {}, 501, "explanations are not built"),
     ("/v1/models/texts:predict", b" " * ((1 << 20) + 1), {}, 413, "1048576"),
     ("/v1/models/texts:predict", b"x", {"content-encoding": "br"}, 415, "'br'"),
 ]

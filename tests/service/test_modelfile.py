@@ -141,7 +141,7 @@ def test_paths_that_cannot_be_read(tmp_path: Path) -> None:
     """The operating system's reason is told."""
     with pytest.raises(BundleError, match="No such file"):
         inspect(tmp_path / "nowhere.onnx")
-    with pytest.raises(BundleError, match="Is a directory"):
+    with pytest.raises(BundleError, match="not a regular file"):
         inspect(tmp_path)
 
 
