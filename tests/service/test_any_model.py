@@ -175,6 +175,18 @@ async def test_models_without_a_free_batch_axis(client: httpx.AsyncClient) -> No
     assert wrong.status_code == 400
 
 
+async def test_a_first_axis_that_returns_elsewhere_counts_no_rows(
+    client: httpx.AsyncClient,
+) -> None:
+    """Matrices are multiplied as a whole, since the second one's rows are the first one's columns.
+
+    [[1, 2]] times [[3], [4]] is [[11]].
+    """
+    assert await predict(client, "product", {"a": [[1, 2]], "b": [[3], [4]]}) == [[[11]]]
+    a, b = tensor("a", "FP32", [1, 2], [1, 2]), tensor("b", "FP32", [2, 1], [3, 4])
+    assert await inferred(client, "product", a, b) == [tensor("y", "FP32", [1, 1], [11])]
+
+
 async def test_an_input_that_declares_no_axes_takes_any(client: httpx.AsyncClient) -> None:
     """Unknown rank is not the same as rank 0."""
     for shape in ([], [2], [1, 2, 1]):
