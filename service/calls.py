@@ -31,9 +31,10 @@ def optional_in(specs: Sequence[TensorSpec], inputs: Iterable[str]) -> list[str]
 def row_mode(specs: Sequence[TensorSpec]) -> RowMode:
     """Return how instances fit a graph.
 
-    "rows": the first axis of every input may have any size, so instances share a call, unless an
-    axis of the same name lies elsewhere, as in a product of matrices [n, k] and [k, m].  "single": the first axis is fixed to 1, so each instance is a call.  "whole": there is no batch
-    axis, so an instance holds the inputs as they are.  Optional inputs have no rows.
+    "rows": the first axis of every input may have any size, so instances share a call; not so if
+    an axis of its name lies elsewhere, as in a product of matrices [n, k] and [k, m].  "single":
+    the first axis is fixed to 1, so each instance is a call.  "whole": there is no batch axis, so
+    an instance holds the inputs as they are.  Optional inputs have no rows.
     """
     needed = [spec for spec in specs if not spec.optional]
     inner = inner_axes(needed)

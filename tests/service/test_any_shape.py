@@ -26,7 +26,7 @@ WIRES = ("BOOL", "UINT8", "INT8", "UINT16", "INT32", "UINT64", "INT64", "FP32", 
 AXES = st.lists(st.sampled_from((0, 1, 2, 3, "n", "k")), max_size=4)
 
 
-def values(wire: str, shape: Sequence[int], seed: int) -> Any:  # noqa: ANN401 - nested lists
+def values(wire: str, shape: Sequence[int], seed: int) -> Any:
     """Return random values as nested lists, none of which JSON would round."""
     random = np.random.default_rng(seed)
     kind = DATATYPES[wire].numpy
@@ -37,7 +37,7 @@ def values(wire: str, shape: Sequence[int], seed: int) -> Any:  # noqa: ANN401 -
     return random.integers(0, 2 if kind.kind == "b" else 100, shape).astype(kind).tolist()
 
 
-async def asked(model: Path, wire: str, shape: Sequence[int], data: object) -> list[httpx.Response]:
+async def asked(model: Path, wire: str, shape: Sequence[int], data: Any) -> list[httpx.Response]:
     """Return the answers of V2, V1 and model-info to one tensor."""
     tensor = {"name": "x", "datatype": wire, "shape": shape, "data": np.ravel(data).tolist()}
     async with serving(create_app(Settings(repository=model))) as client:
@@ -64,20 +64,21 @@ def test_what_goes_in_comes_out(wire: str, axes: list[Axis], free: int, seed: in
     assert v2.status_code == 200, v2.text
     (output,) = v2.json()["outputs"]
     assert (output["datatype"], output["shape"]) == (wire, shape)
-    assert np.asarray(output["data"], DATATYPES[wire].numpy).tolist() == np.ravel(data).tolist()
+    kind = DATATYPES[wire].numpy
+    assert np.asarray(output["data"], kind).tolist() == np.ravel(data).tolist()
     batching = info.json()["batching"]
     if not (axes and isinstance(axes[0], str)) or axes[0] in axes[1:]:
         assert batching["rows_independent"] is False
         return
     assert v1.status_code == 200, v1.text
-    assert v1.json()["predictions"] == data
+    assert np.asarray(v1.json()["predictions"], kind).tolist() == data
     assert batching["rows_independent"] or "nothing could be seen" in batching["why"]
 
 
 def test_every_size_of_two_named_axes() -> None:
     """Axes of one name have one size, whatever that is; other sizes are refused."""
 
-    async def run(model: Path) -> dict[tuple[int, int], int]:
+    async def run(model: Path) -> dict[tuple[int, ...], int]:
         async with serving(create_app(Settings(repository=model))) as client:
             statuses = {}
             for sizes in itertools.product(range(3), repeat=2):
