@@ -8,7 +8,7 @@ from typing import Literal
 
 from service.errors import InvalidRequest
 from service.pipeline import Pipeline, Row
-from service.tensors import ANY_SHAPE, Tensor, TensorSpec, check
+from service.tensors import ANY_SHAPE, Tensor, TensorSpec, check, inner_axes
 
 CHUNK = 32
 RowMode = Literal["rows", "single", "whole"]
@@ -31,12 +31,14 @@ def optional_in(specs: Sequence[TensorSpec], inputs: Iterable[str]) -> list[str]
 def row_mode(specs: Sequence[TensorSpec]) -> RowMode:
     """Return how instances fit a graph.
 
-    "rows": the first axis of every input may have any size, so instances share a call.
-    "single": the first axis is fixed to 1, so each instance is a call.  "whole": there is no batch
-    axis, so an instance holds the inputs as they are.  Optional inputs have no rows.
+    "rows": the first axis of every input may have any size, so instances share a call; not so if
+    an axis of its name lies elsewhere, as in a product of matrices [n, k] and [k, m].  "single":
+    the first axis is fixed to 1, so each instance is a call.  "whole": there is no batch axis, so
+    an instance holds the inputs as they are.  Optional inputs have no rows.
     """
     needed = [spec for spec in specs if not spec.optional]
-    if needed and all(spec.leads_with_batch for spec in needed):
+    inner = inner_axes(needed)
+    if needed and all(s.leads_with_batch and s.shape[0] not in inner for s in needed):
         return "rows"
     if needed and all(spec.shape and spec.shape[0] == 1 for spec in needed):
         return "single"

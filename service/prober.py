@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from service.errors import EngineFailure, InvalidRequest
-from service.tensors import DATATYPES, Tensor, Tensors, TensorSpec
+from service.tensors import DATATYPES, Tensor, Tensors, TensorSpec, inner_axes
 
 Run = Callable[[Tensors, Sequence[str], float], dict[str, Tensor]]
 ROWS = 3
@@ -126,7 +126,7 @@ def _no_batch_axis(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) 
         if not spec.leads_with_batch:
             shape = f"shape {list(spec.shape)}" if spec.is_tensor else f"type {spec.datatype}"
             return f"{kind} '{spec.name}' has {shape}, without a free first axis"
-    inner = {axis for spec in inputs for axis in spec.shape[1:] if isinstance(axis, str)}
+    inner = inner_axes(inputs)
     for kind, spec in tensors:
         if spec.shape[0] in inner:
             return f"{kind} '{spec.name}' leads with '{spec.shape[0]}', an inner axis of an input"

@@ -118,6 +118,11 @@ class TensorSpec:
         return isinstance(self.shape[0], str) or self.shape[0] < 0
 
 
+def inner_axes(specs: Sequence[TensorSpec]) -> set[str]:
+    """Return the names of all axes but the first: one that is also a first axis counts no rows."""
+    return {axis for spec in specs for axis in spec.shape[1:] if isinstance(axis, str)}
+
+
 def check(inputs: Tensors, specs: Sequence[TensorSpec]) -> None:
     """Raise InvalidRequest unless ``inputs`` are exactly the tensors that ``specs`` describe."""
     known = {spec.name: spec for spec in specs}

@@ -161,7 +161,7 @@ def write_classifier(path: Path, classes: Sequence[int] | Sequence[str] = (7, 9)
 
 def write_pieces(path: Path, *, with_sum: bool = True) -> Path:
     """Write x [n, 2] cut into a sequence of its columns [n, 1], and the sum of all its numbers."""
-    outputs = [helper.make_tensor_sequence_value_info("columns", FLOAT, None)]
+    columns = helper.make_tensor_sequence_value_info("columns", FLOAT, None)
     return write_model(
         path,
         [
@@ -169,7 +169,7 @@ def write_pieces(path: Path, *, with_sum: bool = True) -> Path:
             node("ReduceSum", ["x"], ["sum"], keepdims=0),
         ],
         inputs=[value("x", FLOAT, "n", 2)],
-        outputs=[*outputs, value("sum", FLOAT)] if with_sum else outputs,
+        outputs=[columns, value("sum", FLOAT)] if with_sum else [columns],
         constants={"one": np.asarray(1)},
     )
 
@@ -211,10 +211,9 @@ def write_cast(path: Path, to: int, *, back: bool = False) -> Path:
 
 
 def write_half_precision(path: Path) -> Path:
-    """Write a graph in half precision with which one of ONNX Runtime's optimizers ends the process.
+    """Write rows [n, 1, 2] normalized to -1 and 1, then times [[1, 2], [3, 4]], as [1, n, 2].
 
-    For x [n, 1, 2] the answer is [1, n, 2]: each row normalized to -1 and 1, then times [[1, 2],
-    [3, 4]].
+    One of ONNX Runtime's optimizers ends the process with it.
     """
     half = TensorProto.FLOAT16
     return write_model(
@@ -263,10 +262,7 @@ def write_endless(path: Path) -> Path:
 
 
 def write_external(path: Path, location: str, *, inside: bool = False) -> Path:
-    """Write y = x + w over rows of 2 with the weights w kept at ``location`` beside the file.
-
-    With ``inside`` the weights belong to a branch of an If instead of to the graph itself.
-    """
+    """Write y = x + w for rows of 2, w being kept at ``location`` or ``inside`` a branch there."""
     weights = numpy_helper.from_array(np.asarray([1, 2], np.float32), "w")
     weights.ClearField("raw_data")
     weights.data_location = TensorProto.EXTERNAL
