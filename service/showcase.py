@@ -44,6 +44,11 @@ class ShownTensor:
     data: list[object] | None
     fill: object = 0
 
+    @property
+    def elements(self) -> int:
+        """How many elements the shape asks for."""
+        return math.prod(self.shape)
+
 
 @dataclass(frozen=True, slots=True)
 class Showcase:
