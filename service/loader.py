@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -60,8 +60,8 @@ def load_model(found: Found, options: LoadOptions, on_step: Callable[[str], None
         contract = bundle.manifest if bundle is not None else bare_contract(engine)
         pipeline = make_pipeline(contract)
         on_step("VERIFYING")
-        proof, golden = _prove(bundle, engine, pipeline, options)
-        showcase = showcase_of(contract, pipeline, golden)
+        proof = _prove(bundle, engine, pipeline, options)
+        showcase = showcase_of(contract, pipeline, _vectors(bundle, proof))
         about = _about(found, bundle, contract)
     except BaseException:
         engine.close()
@@ -104,15 +104,12 @@ def bare_contract(engine: Engine) -> Contract:
 
 def _prove(
     bundle: Bundle | None, engine: Engine, pipeline: Pipeline, options: LoadOptions
-) -> tuple[dict[str, object], Golden | None]:
-    """Return what was proved, or why nothing was, and the vectors that it was proved with.
-
-    Raises only if ``verify`` is "enforce".
-    """
+) -> dict[str, object]:
+    """Return what was proved, or why nothing was; raise only if ``verify`` is "enforce"."""
     if bundle is None:
-        return {"status": "skipped", "reason": "a bare ONNX file carries no proof"}, None
+        return {"status": "skipped", "reason": "a bare ONNX file carries no proof"}
     if options.verify == "off":
-        return {"status": "skipped", "reason": "switched off by verify = off"}, None
+        return {"status": "skipped", "reason": "switched off by verify = off"}
     try:
         check_contract(bundle.manifest, engine)
         golden = load_golden(bundle.read(GOLDEN_FILE))
@@ -120,8 +117,15 @@ def _prove(
     except (VerificationFailed, BundleError) as error:
         if options.verify == "enforce":
             raise
-        return {"status": "failed", "reason": str(error)}, None
-    return {"status": "passed", **report.as_json()}, golden
+        return {"status": "failed", "reason": str(error)}
+    return {"status": "passed", **report.as_json()}
+
+
+def _vectors(bundle: Bundle | None, proof: Mapping[str, object]) -> Golden | None:
+    """Return the golden vectors if they have just been proved; only those are worth showing."""
+    if bundle is None or proof["status"] != "passed":
+        return None
+    return load_golden(bundle.read(GOLDEN_FILE))
 
 
 def _about(found: Found, bundle: Bundle | None, contract: Contract) -> dict[str, object]:

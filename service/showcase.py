@@ -134,7 +134,9 @@ def _parsed(contract: Contract, pipeline: Pipeline, instance: object) -> Showcas
         (call,) = calls_for(specs, pipeline, [pipeline.parse(instance)])
     except (InvalidRequest, TooLarge):
         return Showcase(contract, instance, ())
-    inputs = tuple(_shown(spec, call.inputs[spec.name]) for spec in specs)
+    inputs = tuple(
+        _shown(spec, call.inputs[spec.name]) for spec in specs if spec.name in call.inputs
+    )
     fits = contract.pipeline.kind != "tensor" or all(one.data is not None for one in inputs)
     return Showcase(contract, instance if fits else None, inputs)
 

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from service.metrics import Metrics
 from service.web import documents
-from service.web.exchange import ROAD, Models, WebParts
+from service.web.exchange import ROAD, WebParts
 from service.web.infer import Infer
 from service.web.pages import Pages
 from service.web.routes import Routes
@@ -83,9 +83,9 @@ def _both(
     )
 
 
-def make_pages(document: Mapping[str, Any], models: Models) -> tuple[Road, ...]:
+def make_pages(document: Mapping[str, Any], parts: WebParts) -> tuple[Road, ...]:
     """Return the roads of the documentation, which the documentation leaves out."""
-    pages = Pages(document, models)
+    pages = Pages(document, parts.models)
     return (Road("GET", "/openapi.json", pages.openapi), Road("GET", "/docs", pages.docs))
 
 
