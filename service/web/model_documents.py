@@ -20,6 +20,10 @@ _INFER = "/v2/models/{name}/infer"
 _SHOWN_OF_LONG = 3
 _IN_JSON = "The tensors are those of the graph, after all pre-processing."
 _IN_BINARY = f"{_IN_JSON} Half precision has no form in JSON: send and ask for binary tensors."
+_INVENTED = (
+    "This model has recorded no inputs: the example is made up from its contract, and the model "
+    "may find its values odd."
+)
 _TASKS = {
     "classification": "Classifies {what} into {labels} labels.",
     "regression": "Answers numbers for {what}.",
@@ -93,6 +97,7 @@ def _summary(view: ModelView, example: Showcase) -> Document:
         "summary": task,
         "input": how,
         "labels": contract.labels or [],
+        "note": _INVENTED if example.invented else "",
         "inputs": _lines(contract.input_specs),
         "outputs": _lines(contract.output_specs),
         "predict": f"/v1/models/{name}:predict",

@@ -77,6 +77,8 @@ async def test_every_model_that_answers_is_described(client: httpx.AsyncClient) 
     assert pictures["summary"] == "Classifies pictures into 2 labels."
     assert "2 x 2, grey" in pictures["input"]
     assert pictures["labels"] == ["left", "right"]
+    notes = {about["name"]: about["note"] for about in document["x-models"]}
+    assert (notes["texts"], notes["pair"][:33]) == ("", "This model has recorded no inputs")
     assert pictures["inputs"] == [{"name": "image", "tensor": "FP32 [batch, 1, 2, 2]"}]
 
 
