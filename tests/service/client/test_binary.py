@@ -32,7 +32,7 @@ def client(
     ]:
         models.write_identity(root / f"{name}.onnx", kind)
     models.write_sum_and_difference(root / "pair.onnx")
-    app = create_app(Settings(repository=root))
+    app = create_app(Settings(repository=root, access_log=False))
     with running(app) as address, Client(address, compress=request.param) as one:
         one.wait_until_ready()
         extensions = one.server().extensions

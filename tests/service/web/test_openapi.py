@@ -194,7 +194,10 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     models.write_identity(root / "words.onnx", TensorProto.STRING, ["n"])
     models.write_identity(root / "flags.onnx", TensorProto.BOOL)
     models.write_identity(root / "half.onnx", TensorProto.FLOAT16)
-    with running(create_app(Settings(repository=root))) as served, Client(served) as client:
+    with (
+        running(create_app(Settings(repository=root, access_log=False))) as served,
+        Client(served) as client,
+    ):
         client.wait_until_ready()
         yield served
 
