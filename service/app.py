@@ -124,7 +124,7 @@ def set_up(app: FastAPI, parts: WebParts, metrics: Metrics) -> None:
     roads = make_roads(parts, metrics)
     document = openapi_of(roads, version=__version__, root_path=parts.options.root_path)
     app.openapi = lambda: document  # type: ignore[method-assign] # FastAPI's own way to replace it
-    app.router.routes[:0] = routes_of((*roads, *make_pages(document)))
+    app.router.routes[:0] = routes_of((*roads, *make_pages(document, parts)))
     app.add_middleware(
         Guard,
         metrics=metrics,

@@ -14,7 +14,7 @@ import orjson
 from PIL import Image
 
 from service.answers import answers
-from service.arrays import load_json
+from service.arrays import array_from_json, load_json
 from service.calls import calls_for, row_mode
 from service.contract import Contract, ImagePipeline, SequencePipeline, TextPipeline
 from service.errors import InvalidRequest, TooLarge
@@ -44,6 +44,11 @@ class ShownTensor:
     data: list[object] | None
     fill: object = 0
 
+    @property
+    def elements(self) -> int:
+        """How many elements the shape asks for."""
+        return math.prod(self.shape)
+
 
 @dataclass(frozen=True, slots=True)
 class Showcase:
@@ -51,7 +56,8 @@ class Showcase:
 
     ``instance`` is one V1 instance as JSON, None where it is too long; ``inputs`` the tensors that
     it becomes, one row.  ``answer`` and ``outputs`` are the recorded answers to exactly this
-    example, None and () where none was recorded.
+    example, None and () where none was recorded.  ``invented`` says that nobody has tried it: it
+    only fits the contract.
     """
 
     contract: Contract
@@ -59,6 +65,7 @@ class Showcase:
     inputs: tuple[ShownTensor, ...]
     answer: object = None
     outputs: tuple[ShownTensor, ...] = ()
+    invented: bool = False
 
 
 def showcase_of(contract: Contract, pipeline: Pipeline, golden: Golden | None) -> Showcase:
@@ -97,9 +104,11 @@ def _instance(contract: Contract, raw: bytes, media_type: str) -> tuple[object, 
     if media_type == NPZ:
         return None, False
     value = load_json(raw)
-    if isinstance(kind, SequencePipeline) and isinstance(value, list):
+    if isinstance(kind, SequencePipeline):
+        # In the precision that the model sees, which is much shorter to read.
+        series = np.atleast_1d(array_from_json(value, np.dtype(np.float32), "series"))
         steps = max(1, MAX_ELEMENTS // kind.channels)
-        return value[:steps], len(value) <= steps
+        return _plain(series[:steps]), len(series) <= steps
     return value, True
 
 
@@ -129,7 +138,9 @@ def _parsed(contract: Contract, pipeline: Pipeline, instance: object) -> Showcas
         (call,) = calls_for(specs, pipeline, [pipeline.parse(instance)])
     except (InvalidRequest, TooLarge):
         return Showcase(contract, instance, ())
-    inputs = tuple(_shown(spec, call.inputs[spec.name]) for spec in specs)
+    inputs = tuple(
+        _shown(spec, call.inputs[spec.name]) for spec in specs if spec.name in call.inputs
+    )
     fits = contract.pipeline.kind != "tensor" or all(one.data is not None for one in inputs)
     return Showcase(contract, instance if fits else None, inputs)
 
@@ -176,18 +187,25 @@ def _invented(contract: Contract, pipeline: Pipeline) -> Showcase:
     kind = contract.pipeline
     if isinstance(kind, ImagePipeline):
         ramp = np.linspace(0, 255, _THUMBNAIL, dtype=np.uint8)
-        return _parsed(contract, pipeline, _coded(_png(Image.fromarray(np.tile(ramp, (8, 1))))))
-    if isinstance(kind, TextPipeline):
-        return _parsed(contract, pipeline, _A_TEXT)
-    if isinstance(kind, SequencePipeline):
+        made: object = _coded(_png(Image.fromarray(np.tile(ramp, (8, 1)))))
+    elif isinstance(kind, TextPipeline):
+        made = _A_TEXT
+    elif isinstance(kind, SequencePipeline):
         step = [float(f"{mean:.3g}") for mean in kind.mean]
-        return _parsed(contract, pipeline, [step] * min(2, kind.max_length))
-    inputs = _zeros(contract.input_specs)
+        made = [step] * min(2, kind.max_length)
+    else:
+        inputs = _zeros(contract.input_specs)
+        return Showcase(contract, _row_of(contract, inputs), inputs, invented=True)
+    return replace(_parsed(contract, pipeline, made), invented=True)
+
+
+def _row_of(contract: Contract, inputs: Sequence[ShownTensor]) -> object:
+    """Return the tensors as a V1 instance, None if they are too long."""
     if any(one.data is None for one in inputs):
-        return Showcase(contract, None, inputs)
+        return None
     batched = row_mode(contract.input_specs) != "whole"
     rows = {one.name: _nested(one, batched=batched) for one in inputs}
-    return Showcase(contract, next(iter(rows.values())) if len(rows) == 1 else rows, inputs)
+    return next(iter(rows.values())) if len(rows) == 1 else rows
 
 
 def _zeros(specs: Sequence[TensorSpec]) -> tuple[ShownTensor, ...]:

@@ -134,9 +134,9 @@ def _every(
     )
 
 
-def make_pages(document: Mapping[str, Any]) -> tuple[Road, ...]:
+def make_pages(document: Mapping[str, Any], parts: WebParts) -> tuple[Road, ...]:
     """Return the roads of the documentation, which the documentation leaves out."""
-    pages = Pages(document)
+    pages = Pages(document, parts.models)
     return (Road("GET", "/openapi.json", pages.openapi), Road("GET", "/docs", pages.docs))
 
 

@@ -53,7 +53,7 @@ def address(tmp_path: Path) -> Iterator[str]:
     models.picture_bundle(tmp_path, "fashion")
     models.series_bundle(tmp_path, "vowels", channels=12, max_length=32)
     models.text_bundle(tmp_path, "mails")
-    with running(create_app(Settings(repository=tmp_path))) as served:
+    with running(create_app(Settings(repository=tmp_path, access_log=False))) as served:
         yield served
 
 

@@ -146,7 +146,7 @@ def test_golden_rows_of_a_plain_model() -> None:
     assert other.inputs[0].shape == (1, 2)
 
 
-@pytest.mark.parametrize("raw", [b"\xff", b"{", b"[[1, 2, 3]]"])
+@pytest.mark.parametrize("raw", [b"\xff", b"{", b"3", b"[[1, 2, 3]]"])
 def test_vectors_that_nobody_has_checked(tmp_path: Path, raw: bytes) -> None:
     """A vector that the model refuses spoils the example, not the load."""
     shown(models.series_bundle(tmp_path), raws=(raw,) * 16)
@@ -203,5 +203,6 @@ def test_every_loaded_model_has_an_example(tmp_path: Path) -> None:
         assert len(examples) == 4
         assert all(one.instance is not None and one.inputs for one in examples)
         assert sum(one.answer is not None for one in examples) == recorded
+        assert sum(not one.invented for one in examples) == recorded
         for one in loaded:
             one.engine.close()

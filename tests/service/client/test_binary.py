@@ -32,7 +32,7 @@ def client(
     ]:
         models.write_identity(root / f"{name}.onnx", kind)
     models.write_sum_and_difference(root / "pair.onnx")
-    app = create_app(Settings(repository=root))
+    app = create_app(Settings(repository=root, access_log=False))
     with running(app) as address, Client(address, compress=request.param) as one:
         one.wait_until_ready()
         extensions = one.server().extensions
@@ -68,6 +68,14 @@ def test_texts_that_are_not_utf8(client: Client) -> None:
     assert client.infer("text", {"x": value[:, 1:].repeat(2, 1)})["y"].tolist() == [
         [value[0, 1]] * 2
     ]
+
+
+def test_texts_come_back_as_bytes(client: Client) -> None:
+    """Whether they were given as str or as bytes."""
+    value = np.array([["", "é" * 300]], object)
+    wanted = [[b"", "é".encode() * 300]]
+    assert client.infer("text", {"x": value})["y"].tolist() == wanted
+    assert client.infer("text", {"x": np.array(wanted, object)})["y"].tolist() == wanted
 
 
 def test_outputs_by_name(client: Client) -> None:

@@ -49,7 +49,10 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def client(repository: Path) -> Iterator[Client]:
     """Return a client of a server on a socket."""
-    with running(create_app(Settings(repository=repository))) as address, Client(address) as one:
+    with (
+        running(create_app(Settings(repository=repository, access_log=False))) as address,
+        Client(address) as one,
+    ):
         one.wait_until_ready()
         yield one
 
