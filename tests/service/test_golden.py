@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as arrays
 
 from service.errors import BundleError
 from service.golden import Golden, dump, load
-from service.tensors import Tensor
+from service.tensors import BFLOAT16, Tensor
 from tests.support.strategies import damaged, numbers
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=9)
@@ -95,6 +95,13 @@ def test_the_file_needs_no_pickle() -> None:
             "media_type": "text/plain",
             "expected.label": [["yes"]],
         }
+
+
+def test_bfloat16_is_recorded_as_fp32() -> None:
+    """Numpy's files know no bfloat16, and FP32 has the same digits."""
+    row = np.asarray([1.5, -3e38], BFLOAT16)
+    (found,) = load(dump(Golden((b"a",), "", {"y": (row,)}))).expected["y"]
+    np.testing.assert_array_equal(found, row.astype(np.float32), strict=True)
 
 
 def test_a_text_that_a_plain_array_cannot_hold() -> None:
