@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import stat
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,8 @@ MANIFEST_FILE = "bundle.json"
 GOLDEN_FILE = "golden.npz"
 REPORTS = ("metrics", "parity", "data_stats")
 MAX_MANIFEST_BYTES = 16 << 20
+# No export lasts for a day without writing a file.
+_AT_WORK_SECONDS = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,25 +199,45 @@ def publishing(model: Path, version: int) -> Iterator[Path]:
     """Yield a hidden folder that becomes ``model/version`` at the end, or vanishes on an error.
 
     The files and the folder are on disk before the rename, so a reader, and a machine that loses
-    power, sees the whole bundle or none.
+    power, sees the whole bundle or none.  Raises BundleError if the version is there already.
     """
+    if not is_version(str(version)):
+        raise BundleError(f"{model}: version {version}, must be 1 or more and below 10^18")
     model.mkdir(parents=True, exist_ok=True)
+    _remove_remains(model)
     target = model / str(version)
-    if target.exists():
-        raise BundleError(f"{target}: exists already; a version is never overwritten")
-    hidden = model / f".{version}.{os.getpid()}.partial"
-    shutil.rmtree(hidden, ignore_errors=True)
+    _require_free(target)
+    # By chance and not by process: two containers may have the same number for theirs.
+    hidden = model / f".{version}.{secrets.token_hex(8)}.partial"
     hidden.mkdir()
     try:
         yield hidden
         _require_complete(hidden)
         _sync_tree(hidden)
-        # A folder only replaces an empty one, so two exporters cannot overwrite each other.
-        hidden.rename(target)
+        try:
+            # A folder only replaces an empty one, so two exporters cannot overwrite each other.
+            hidden.rename(target)
+        except OSError:
+            _require_free(target)
+            raise
         _sync(model)
     except BaseException:
         shutil.rmtree(hidden, ignore_errors=True)
         raise
+
+
+def _require_free(target: Path) -> None:
+    if os.path.lexists(target):
+        raise BundleError(f"{target}: exists already; a version is never overwritten")
+
+
+def _remove_remains(model: Path) -> None:
+    """Remove what exporters left behind that were killed, once they cannot be at work."""
+    for hidden in model.glob(".*.partial"):
+        # Another exporter may publish or remove it meanwhile.
+        with suppress(OSError):
+            if time.time() - hidden.stat().st_mtime > _AT_WORK_SECONDS:
+                shutil.rmtree(hidden, ignore_errors=True)
 
 
 def _require_complete(folder: Path) -> None:

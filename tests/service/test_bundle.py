@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,11 +28,13 @@ from service.bundle import (
     is_bundle,
     is_version,
     next_version,
+    publishing,
     read_bundle,
     seal,
 )
 from service.contract import Contract
 from service.errors import BundleError
+from service.repository import scan
 from tests.support.strategies import JSON, damaged
 
 CONTRACT = Contract.model_validate(
@@ -403,3 +409,152 @@ def test_the_next_version(tmp_path: Path) -> None:
     assert next_version(tmp_path) == 11
     (tmp_path / "12").write_bytes(b"a file in the way")
     assert next_version(tmp_path) == 13
+
+
+def contents(folder: Path) -> list[str]:
+    """Return the names in a folder, hidden ones included."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_bundle_appears_whole(tmp_path: Path) -> None:
+    """Until the end there is nothing to see; then the whole bundle, and nothing beside it."""
+    model = tmp_path / "repository" / "model"
+    with publishing(model, 3) as folder:
+        write(folder)
+        assert folder.name.startswith(".")
+        assert next_version(model) == 1
+        assert scan(model.parent) == []
+    assert contents(model) == ["3"]
+    read_bundle(model / "3").verify_files()
+    assert next_version(model) == 4
+
+
+def test_everybody_may_read_what_was_published(tmp_path: Path) -> None:
+    """The folder has the rights that the user's mask gives, so that another user may serve it."""
+    with publishing(tmp_path / "model", 1) as folder:
+        write(folder)
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    assert (tmp_path / "model" / "1").stat().st_mode == plain.stat().st_mode
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, GeneratorExit])
+def test_an_error_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
+    """However an export ends before its end, it vanishes, and the error goes on."""
+
+    def publish() -> None:
+        with publishing(tmp_path, 1) as folder:
+            write(folder)
+            raise error
+
+    with pytest.raises(error):
+        publish()
+    assert contents(tmp_path) == []
+
+
+@pytest.mark.parametrize("missing", ["model.onnx", MANIFEST_FILE])
+def test_an_incomplete_bundle_is_not_published(tmp_path: Path, missing: str) -> None:
+    """Without its model or its manifest a folder is no bundle."""
+
+    def publish() -> None:
+        with publishing(tmp_path, 1) as folder:
+            write(folder)
+            (folder / missing).unlink()
+
+    with pytest.raises(BundleError, match=r"model.onnx or bundle.json is missing, not published"):
+        publish()
+    assert contents(tmp_path) == []
+
+
+@pytest.mark.parametrize("taken", ["folder", "empty", "file", "link"])
+def test_a_version_is_never_overwritten(tmp_path: Path, taken: str) -> None:
+    """Whatever has its name, the version is refused before any work, and what is there stays."""
+    target = tmp_path / "1"
+    if taken == "file":
+        target.write_bytes(b"x")
+    elif taken == "link":
+        target.symlink_to("/nowhere")
+    else:
+        target.mkdir()
+    if taken == "folder":
+        write(target)
+    with (
+        pytest.raises(BundleError, match=r"/1: exists already; a version is never overwritten"),
+        publishing(tmp_path, 1),
+    ):
+        pytest.fail("the export began")
+    assert contents(tmp_path) == ["1"]
+
+
+def test_of_two_exporters_the_first_wins(tmp_path: Path) -> None:
+    """Both work in folders of their own; the second is refused and the first one's bundle stays."""
+
+    def second() -> None:
+        with publishing(tmp_path, 1) as late:
+            with publishing(tmp_path, 1) as early:
+                assert early != late
+                write(early, {**FILES, "model.onnx": b"early"})
+            write(late, {**FILES, "model.onnx": b"late"})
+
+    with pytest.raises(BundleError, match="exists already"):
+        second()
+    assert contents(tmp_path) == ["1"]
+    assert read_bundle(tmp_path / "1").read("model.onnx") == b"early"
+
+
+def test_trouble_of_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told as it is, not as a version that exists, and nothing stays."""
+
+    def fail(path: Path, target: Path) -> Path:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(target))
+
+    def publish() -> None:
+        with publishing(tmp_path, 1) as folder:
+            write(folder)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        publish()
+    assert contents(tmp_path) == []
+
+
+@pytest.mark.parametrize("version", [0, -1, 10**18])
+def test_a_number_that_is_no_version_is_not_published(tmp_path: Path, version: int) -> None:
+    """Nobody would find it again."""
+    with (
+        pytest.raises(BundleError, match=f"version {version}, must be 1 or more"),
+        publishing(tmp_path / "model", version),
+    ):
+        pytest.fail("the export began")
+    assert contents(tmp_path) == []
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from service.bundle import publishing
+with publishing(Path(sys.argv[1]), 1) as folder:
+    (folder / "model.onnx").write_bytes(b"half")
+    (folder / "bundle.json").write_bytes(b"{}")
+    os._exit(9)
+"""
+
+
+def test_a_killed_exporter_leaves_no_half_bundle(tmp_path: Path) -> None:
+    """What it leaves is hidden, in nobody's way, and is removed after a day."""
+    model = tmp_path / "model"
+    ended = subprocess.run([sys.executable, "-c", KILLED, str(model)], check=False)
+    assert ended.returncode == 9
+    (remains,) = model.iterdir()
+    assert scan(tmp_path) == []
+    assert next_version(model) == 1
+
+    with publishing(model, 1) as folder:
+        write(folder)
+    assert contents(model) == [remains.name, "1"]
+
+    yesterday = time.time() - 90_000
+    os.utime(remains, (yesterday, yesterday))
+    with publishing(model, 2) as folder:
+        write(folder)
+    assert contents(model) == ["1", "2"]
