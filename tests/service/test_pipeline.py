@@ -331,6 +331,7 @@ def row(**values: object) -> Row:
         ([row(a=[1]), row(a=[2], b=1)], "input 'b': not in all instances"),
         ([row(a=[1]), row(a=[1, 2])], "input 'a': shape [2] in one instance, [1] in another"),
         ([row(a=1), row(a=[1])], "input 'a': shape [1] in one instance, [] in another"),
+        ([row(a=1), row(a=1.5)], "input 'a': float64 in one instance, int64 in another"),
     ],
 )
 def test_rows_that_do_not_fit_each_other(rows: list[Row], text: str) -> None:
