@@ -13,7 +13,7 @@ from service.calls import CHUNK, Call, calls_for, own_rows, row_mode
 from service.contract import SequencePipeline, TextPipeline
 from service.errors import InvalidRequest
 from service.pipeline import Pipeline, Row, SequenceRows, TensorRows, TextRows
-from service.tensors import Tensor, TensorSpec
+from service.tensors import ANY_SHAPE, Tensor, TensorSpec
 from service.tokens import TokenizerConfig
 
 X = TensorSpec("x", "FP32", ("n", 2))
@@ -116,6 +116,46 @@ def test_a_long_text_does_not_pad_other_calls() -> None:
     rows = [pipeline.parse(text) for text in ("a", "b c d e f", "g")]
     calls = calls_for([TensorSpec("ids", "INT64", ("n", "time"))], pipeline, rows, chunk=2)
     assert [call.inputs["ids"].shape for call in calls] == [(2, 6), (1, 2)]
+
+
+def test_an_optional_input_has_no_rows() -> None:
+    """It is not stacked, and whoever sends one does not share a call."""
+    optional = TensorSpec("scale", "FP32", (2,), optional=True)
+    rows = [row(1, 2), {**row(3, 4), **row(9, 9, name="scale")}, row(5, 6)]
+    calls = plain_calls([X, optional], rows)
+    assert [{n: v.tolist() for n, v in call.inputs.items()} for call in calls] == [
+        {"x": [[1, 2]]},
+        {"x": [[3, 4]], "scale": [9, 9]},
+        {"x": [[5, 6]]},
+    ]
+    assert row_mode([X, optional]) == "rows"
+    assert row_mode([optional]) == "whole"
+    assert len(plain_calls([X, optional], rows[::2])) == 1
+
+
+@pytest.mark.parametrize(
+    ("axes", "sent", "shape"),
+    [
+        (("n", "boxes", 4), [], (1, 0, 4)),
+        (("a", "b", "c"), [[]], (1, 1, 0)),
+        ((0, 4), [], (0, 4)),
+        (ANY_SHAPE, [], (0,)),
+    ],
+)
+def test_axes_behind_no_elements(
+    axes: tuple[int | str, ...], sent: object, shape: tuple[int, ...]
+) -> None:
+    """JSON writes [0, 4] as an empty list; the axes that it cannot tell are the graph's own."""
+    spec = TensorSpec("x", "FP32", axes)
+    (call,) = plain_calls([spec], [{"x": np.asarray(sent, np.float32)}])
+    assert call.inputs["x"].shape == shape
+
+
+def test_no_elements_where_there_must_be_some() -> None:
+    """An empty row of four is refused, and the shape that was seen is told."""
+    spec = TensorSpec("x", "FP32", ("boxes", 4))
+    text = refusal([spec], TensorRows([spec]), [row()])
+    assert text == "instances[0]: input 'x': expected shape [-1, 4], got [1, 0]"
 
 
 @pytest.mark.parametrize("guilty", [0, 1, 31, 32, 40])

@@ -193,6 +193,11 @@ def test_only_floats_can_be_other_than_finite(datatype: str) -> None:
     ("changes", "text"),
     [
         ({"schema_version": 2}, "schema_version: Input should be 1"),
+        (
+            {"outputs": [output(datatype="seq(tensor(float))")], "batchable": False},
+            "output 'y': a bundle cannot hold seq(tensor(float))",
+        ),
+        ({"inputs": [{**BATCH, "optional": True}]}, "input 'x': a bundle cannot hold optional"),
         ({"producer": {"onnxport": 1}}, "producer.onnxport: "),
         ({"digest": "F" * 64}, "digest: String should match pattern"),
         ({"digest": HASH[:-1]}, "digest: String should match pattern"),

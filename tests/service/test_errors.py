@@ -28,9 +28,11 @@ def test_every_text_can_be_written(name: str, shown: str) -> None:
 
 
 def test_a_model_that_is_not_found() -> None:
-    """The text holds the words that Triton's clients look for, the name and the version."""
+    """The text holds the words that Triton's clients look for, and what was asked for."""
     assert str(ModelNotFound("a")) == "Request for unknown model: 'a' is not found"
     assert str(ModelNotFound("a", 0)) == "Request for unknown model: 'a' version 0 is not found"
+    text = str(ModelNotFound("a", label="stable"))
+    assert text == "Request for unknown model: 'a' label 'stable' is not found"
 
 
 def test_a_wait_is_advised() -> None:
