@@ -59,6 +59,7 @@ def assert_same(found: Golden, wanted: Golden) -> None:
     assert found.media_type == wanted.media_type
     assert list(found.expected) == list(wanted.expected)
     for name, rows in wanted.expected.items():
+        assert isinstance(found.expected[name], tuple)
         for row, want in zip(found.expected[name], rows, strict=True):
             assert isinstance(row, np.ndarray)
             np.testing.assert_array_equal(row, want, strict=True)
@@ -166,3 +167,12 @@ def test_what_is_no_npz_file() -> None:
     """The reader's own reason is told."""
     with pytest.raises(BundleError, match=r"golden vectors cannot be read: npz: cannot be read"):
         load(b"not a zip")
+
+
+def test_a_file_that_unpacks_to_too_much() -> None:
+    """What its members say of their size is believed before any is unpacked."""
+    content = bytearray(dump(GOLDEN))
+    size = content.index(b"PK\1\2") + 24
+    content[size : size + 4] = (2**30 + 1).to_bytes(4, "little")
+    with pytest.raises(BundleError, match=f"at most {2**30} are allowed"):
+        load(bytes(content))

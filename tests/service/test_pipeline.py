@@ -6,6 +6,7 @@ import base64
 import io
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import orjson
@@ -57,7 +58,7 @@ ALL: list[Pipeline] = [IMAGES, ImageRows(GREY, "image"), SERIES_ROWS, TEXTS, TEN
 def npz(**members: Tensor) -> bytes:
     """Return arrays as an npz file."""
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **members)
+    np.savez_compressed(buffer, allow_pickle=False, **members)
     return buffer.getvalue()
 
 
@@ -80,19 +81,20 @@ def contract(config: PipelineConfig, *inputs: tuple[str, str]) -> Contract:
 
 
 @pytest.mark.parametrize(
-    ("promised", "instance", "names"),
+    ("promised", "kind", "instance", "names"),
     [
-        (contract(GREY, ("picture", "FP32")), [[0, 1], [2, 3]], ["picture"]),
-        (contract(SERIES, ("x", "FP32"), ("sizes", "INT64")), [[0, 0]], ["x", "sizes"]),
-        (contract(TEXT, ("ids", "INT64")), "word", ["ids"]),
-        (contract(TensorPipeline(), ("x", "FP32")), [1, 2], ["x"]),
+        (contract(GREY, ("picture", "FP32")), ImageRows, [[0, 1], [2, 3]], ["picture"]),
+        (contract(SERIES, ("x", "FP32"), ("n", "INT64")), SequenceRows, [[0, 0]], ["x", "n"]),
+        (contract(TEXT, ("ids", "INT64")), TextRows, "word", ["ids"]),
+        (contract(TensorPipeline(), ("x", "FP32")), TensorRows, [1, 2], ["x"]),
     ],
 )
 def test_the_contract_says_which_tensors_an_instance_becomes(
-    promised: Contract, instance: object, names: list[str]
+    promised: Contract, kind: type, instance: object, names: list[str]
 ) -> None:
     """The names are those of the contract's inputs, whatever they are."""
     pipeline = make_pipeline(promised)
+    assert type(pipeline) is kind
     row = pipeline.parse(instance)
     assert list(row) == names
     assert {name: value[0].tolist() for name, value in pipeline.collate([row]).items()} == {
@@ -296,6 +298,18 @@ def test_the_only_input_needs_no_name() -> None:
         for form in ("yes", {"words": "yes"}):
             row = pipeline.parse(form)
             assert {name: value.tolist() for name, value in row.items()} == {"words": "yes"}
+
+
+def test_a_graph_of_optional_inputs_wants_names() -> None:
+    """Which of them a bare row is for cannot be known."""
+    pipeline = TensorRows([replace(spec, optional=True) for spec in SPECS])
+    assert refusal(pipeline, [1, 2]).endswith("send an object with 'a', 'b'")
+
+
+def test_an_npz_file_that_unpacks_to_too_much() -> None:
+    """The limit holds for what its members say of their size."""
+    with pytest.raises(TooLarge, match=f"at most {64 << 20} are allowed"):
+        TENSORS.decode(npz(a=np.broadcast_to(np.zeros(1, np.uint8), 64 << 20)), NPZ)
 
 
 @pytest.mark.parametrize(
