@@ -148,6 +148,14 @@ def test_without_a_batch_axis_the_outputs_stay_as_they_are(found: list[list[floa
     assert written(both) == [{"y0": found, "y1": [1]}]
 
 
+def test_a_number_is_written_in_its_own_precision() -> None:
+    """0.1 in FP32 is 0.1, alone or among others, and a graph's INT64 may be numpy's longlong."""
+    values = {"a": np.asarray([0.1], np.float32), "b": np.asarray([[0.1]], np.float32)}
+    assert written(plain(values, ["a", "b"], 1)) == [{"a": 0.1, "b": [0.1]}]
+    counted = np.asarray([7], np.longlong)
+    assert written(plain({"a": counted, "b": counted[None]}, ["a", "b"], 1)) == [{"a": 7, "b": [7]}]
+
+
 def test_texts_are_texts() -> None:
     """One text a row, and several."""
     words = np.asarray([["a", "é"], ["", "c"]], object)

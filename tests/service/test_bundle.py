@@ -306,10 +306,12 @@ def test_a_folder_without_a_manifest(tmp_path: Path) -> None:
 
 
 def test_a_manifest_of_any_size_is_not_read(tmp_path: Path) -> None:
-    """A file over the limit is refused by its size alone."""
+    """A file over the limit is refused by its size alone, one at the limit by what it holds."""
     with (tmp_path / MANIFEST_FILE).open("wb") as file:
         file.truncate(MAX_MANIFEST_BYTES + 1)
     assert refusal(tmp_path).endswith(f"larger than {MAX_MANIFEST_BYTES} bytes")
+    os.truncate(tmp_path / MANIFEST_FILE, MAX_MANIFEST_BYTES)
+    assert "malformed JSON" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,7 @@ def test_scores_of_any_number_and_batch_axis(datatype: str, first: int | str) ->
         (pipeline(PICTURE, gamma=2), "gamma: Extra inputs are not permitted"),
         (pipeline(SERIES, channels=3), "mean has 2 values for 3 channels"),
         (pipeline(SERIES, std=[1, -1]), "std.1: Input should be greater than 0"),
+        (pipeline(SERIES, channels=0), "channels: Input should be greater than 0"),
         (pipeline(SERIES, max_length=0), "max_length: Input should be greater than 0"),
         (pipeline(TEXT, tokenizer={"buckets": 0}), "buckets is 0: must be at least 1"),
         (pipeline(TEXT, tokenizer={"words": 1}), "words: Unexpected keyword argument"),

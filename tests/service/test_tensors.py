@@ -73,6 +73,12 @@ def test_every_variable_axis_is_minus_one_on_the_wire() -> None:
     assert TensorSpec("x", "FP32", ("batch", 3, -1, "time")).wire_shape == [-1, 3, -1, -1]
 
 
+def test_what_is_a_tensor() -> None:
+    """Sequences and maps, which a graph may answer, are none."""
+    assert TensorSpec("y", "BYTES", ()).is_tensor
+    assert not TensorSpec("y", "seq(map(int64,tensor(float)))", ANY_SHAPE).is_tensor
+
+
 @pytest.mark.parametrize(
     ("shape", "leads"),
     [(("n", 2), True), ((-1,), True), ((1, 2), False), ((0,), False), ((), False)],
