@@ -5,23 +5,29 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import stat
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import orjson
 from pydantic import ValidationError
 
+from service.arrays import kind_of, load_json
 from service.contract import MODEL_FILE, SCHEMA_VERSION, Contract, Manifest
-from service.errors import BundleError
+from service.errors import BundleError, InvalidRequest
 
 MANIFEST_FILE = "bundle.json"
 GOLDEN_FILE = "golden.npz"
 REPORTS = ("metrics", "parity", "data_stats")
 MAX_MANIFEST_BYTES = 16 << 20
+# No export lasts for a day without writing a file.
+_AT_WORK_SECONDS = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +38,7 @@ class Bundle:
     manifest: Manifest
 
     def read(self, name: str) -> bytes:
-        """Return a listed file's content, or raise BundleError if its hash does not hold."""
+        """Return a listed file's content; raise BundleError if its size or hash does not hold."""
         entry = self.manifest.files.get(name)
         if entry is None:
             raise BundleError(f"{self.path / name}: not listed in {MANIFEST_FILE}")
@@ -40,6 +46,10 @@ class Bundle:
             content = (self.path / name).read_bytes()
         except OSError as error:
             raise BundleError(f"{self.path / name}: {error.strerror}") from error
+        if len(content) != entry.bytes:
+            raise BundleError(
+                f"{self.path / name}: {len(content)} bytes, {MANIFEST_FILE} says {entry.bytes}"
+            )
         found = hashlib.sha256(content).hexdigest()
         if found != entry.sha256:
             raise BundleError(
@@ -53,11 +63,13 @@ class Bundle:
         if file not in self.manifest.files:
             return None
         try:
-            content = json.loads(self.read(file))
-        except ValueError as error:
-            raise BundleError(f"{self.path / file}: not JSON: {error}") from error
+            content = load_json(self.read(file), str(self.path / file))
+            # As model-info will show it; a report may be nested deeper than can be written.
+            orjson.dumps({name: content})
+        except (InvalidRequest, orjson.JSONEncodeError) as error:
+            raise BundleError(f"{self.path / file}: not a report: {error}") from error
         if not isinstance(content, dict):
-            raise BundleError(f"{self.path / file}: expected an object")
+            raise BundleError(f"{self.path / file}: expected an object, got {kind_of(content)}")
         return content
 
     def verify_files(self) -> None:
@@ -81,19 +93,24 @@ def read_bundle(path: Path) -> Bundle:
         if file.stat().st_size > MAX_MANIFEST_BYTES:
             raise BundleError(f"{file}: larger than {MAX_MANIFEST_BYTES} bytes")
         content = file.read_bytes()
-        members = json.loads(content)
+        members = load_json(content, str(file))
     except OSError as error:
         raise BundleError(f"{file}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"{file}: not JSON: {error}") from error
+    except InvalidRequest as error:
+        raise BundleError(str(error)) from error
     if not isinstance(members, dict):
-        raise BundleError(f"{file}: expected an object, got {type(members).__name__}")
-    if members.get("schema_version") != SCHEMA_VERSION:
+        raise BundleError(f"{file}: expected an object, got {kind_of(members)}")
+    version = members.get("schema_version")
+    # True is 1 in Python, and 1.0 too.
+    if type(version) is not int or version != SCHEMA_VERSION:
         raise BundleError(
-            f"{file}: schema_version is {members.get('schema_version')!r}, "
-            f"this release reads {SCHEMA_VERSION}"
+            f"{file}: schema_version is {version!r}, this release reads {SCHEMA_VERSION}"
         )
-    if canonical(members) != content:
+    try:
+        form = canonical(members)
+    except BundleError as error:
+        raise BundleError(f"{file}: {error}") from error
+    if form != content:
         raise BundleError(f"{file}: not in canonical form, so it was edited or damaged")
     if digest(members) != members.get("digest"):
         raise BundleError(f"{file}: digest is {members.get('digest')}, not {digest(members)}")
@@ -128,7 +145,8 @@ def digest(members: Mapping[str, Any]) -> str:
 
 def seal(folder: Path, contract: Contract, producer: Mapping[str, str]) -> Bundle:
     """Write ``bundle.json`` over the files that lie in ``folder``, which completes the bundle."""
-    files = {name: entry_of(folder / name) for name in _visible_files(folder)}
+    names = [name for name in _visible_files(folder) if name != MANIFEST_FILE]
+    files = {name: entry_of(folder / name) for name in names}
     members = {
         **contract.model_dump(mode="json"),
         "schema_version": SCHEMA_VERSION,
@@ -181,25 +199,45 @@ def publishing(model: Path, version: int) -> Iterator[Path]:
     """Yield a hidden folder that becomes ``model/version`` at the end, or vanishes on an error.
 
     The files and the folder are on disk before the rename, so a reader, and a machine that loses
-    power, sees the whole bundle or none.
+    power, sees the whole bundle or none.  Raises BundleError if the version is there already.
     """
+    if not is_version(str(version)):
+        raise BundleError(f"{model}: version {version}, must be 1 or more and below 10^18")
     model.mkdir(parents=True, exist_ok=True)
+    _remove_remains(model)
     target = model / str(version)
-    if target.exists():
-        raise BundleError(f"{target}: exists already; a version is never overwritten")
-    hidden = model / f".{version}.{os.getpid()}.partial"
-    shutil.rmtree(hidden, ignore_errors=True)
+    _require_free(target)
+    # By chance and not by process: two containers may have the same number for theirs.
+    hidden = model / f".{version}.{secrets.token_hex(8)}.partial"
     hidden.mkdir()
     try:
         yield hidden
         _require_complete(hidden)
         _sync_tree(hidden)
-        # A folder only replaces an empty one, so two exporters cannot overwrite each other.
-        hidden.rename(target)
+        try:
+            # A folder only replaces an empty one, so two exporters cannot overwrite each other.
+            hidden.rename(target)
+        except OSError:
+            _require_free(target)
+            raise
         _sync(model)
     except BaseException:
         shutil.rmtree(hidden, ignore_errors=True)
         raise
+
+
+def _require_free(target: Path) -> None:
+    if os.path.lexists(target):
+        raise BundleError(f"{target}: exists already; a version is never overwritten")
+
+
+def _remove_remains(model: Path) -> None:
+    """Remove what exporters left behind that were killed, once they cannot be at work."""
+    for hidden in model.glob(".*.partial"):
+        # Another exporter may publish or remove it meanwhile.
+        with suppress(OSError):
+            if time.time() - hidden.stat().st_mtime > _AT_WORK_SECONDS:
+                shutil.rmtree(hidden, ignore_errors=True)
 
 
 def _require_complete(folder: Path) -> None:

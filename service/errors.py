@@ -10,6 +10,10 @@ class ServiceError(Exception):
 
     code: ClassVar[str] = "internal"
 
+    def __str__(self) -> str:
+        """Return the text; what is not UTF-8 in the name of a file is shown as escapes."""
+        return super().__str__().encode("utf-8", "backslashreplace").decode()
+
 
 class InvalidRequest(ServiceError):
     """The request itself is wrong; sending it again unchanged cannot help."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from service.errors import BundleError, InvalidRequest, TooLarge
 from service.npz import read_npz
-from service.tensors import Tensor
+from service.tensors import BFLOAT16, Tensor
 
 MIN_VECTORS = 16
 MAX_BYTES = 1 << 30
@@ -60,7 +60,9 @@ def dump(golden: Golden) -> bytes:
 
 
 def _plain(value: Tensor, name: str) -> Tensor:
-    """Return texts as the array of one width that needs no pickle."""
+    """Return an array that needs no pickle: texts of one width, and bfloat16 as FP32."""
+    if value.dtype == BFLOAT16:
+        return value.astype(np.float32)
     if not value.dtype.hasobject:
         return value
     texts = value.astype(np.str_)

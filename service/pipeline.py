@@ -199,7 +199,7 @@ class TensorRows:
         }
 
     def collate(self, rows: Sequence[Row]) -> dict[str, Tensor]:
-        """Stack the rows; all must have the same inputs and shapes."""
+        """Stack the rows; all must have the same inputs, shapes and types."""
         first = rows[0]
         for row in rows:
             for name in first.keys() | row.keys():
@@ -209,6 +209,11 @@ class TensorRows:
                     raise InvalidRequest(
                         f"input '{name}': shape {list(row[name].shape)} in one instance, "
                         f"{list(first[name].shape)} in another"
+                    )
+                if row[name].dtype != first[name].dtype:
+                    raise InvalidRequest(
+                        f"input '{name}': {row[name].dtype} in one instance, "
+                        f"{first[name].dtype} in another"
                     )
         return {name: np.stack([row[name] for row in rows]) for name in first}
 

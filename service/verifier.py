@@ -75,7 +75,8 @@ def verify(
                 got = own_rows(outputs[output.name], size)
                 worst = max(worst, _difference(output, got, expected, indices))
             if contract.task == "classification":
-                _check_labels(contract, golden, outputs[contract.answer.name], indices)
+                answers = own_rows(outputs[contract.answer.name], size)
+                _check_labels(contract, golden, answers, indices)
     return Verification(len(golden), sizes, worst, engine.provider)
 
 
@@ -146,7 +147,9 @@ def _difference(
     return worst
 
 
-def _check_labels(contract: Contract, golden: Golden, got: Tensor, indices: Sequence[int]) -> None:
+def _check_labels(
+    contract: Contract, golden: Golden, got: Sequence[Tensor], indices: Sequence[int]
+) -> None:
     labels = contract.labels or []
     for index, scores in zip(indices, got, strict=True):
         # A graph may declare one shape and answer another.

@@ -180,7 +180,29 @@ def test_constants_do_not_change_how_the_rest_is_read(value: object) -> None:
     assert repr(found[0]) == repr(orjson.loads(raw))
 
 
-@pytest.mark.parametrize("number", ["-0", "9223372036854775808", "18446744073709551616", "1e400"])
+def test_constants_are_read() -> None:
+    """NaN and both infinities, in a document that holds only one of them."""
+    for raw, value in (
+        (b"[NaN]", math.nan),
+        (b"[Infinity]", math.inf),
+        (b"[-Infinity]", -math.inf),
+    ):
+        assert repr(load_json(raw)) == repr([value])
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        "-0",
+        "9223372036854775808",
+        "18446744073709551615",
+        "18446744073709551616",
+        "-9223372036854775808",
+        "-9223372036854775809",
+        "123456789012345678901234567890",
+        "1e400",
+    ],
+)
 @pytest.mark.parametrize("beside", ["0", "NaN"])
 def test_numbers_are_read_alike_beside_constants(number: str, beside: str) -> None:
     """Numbers of more than 64 bits are floats, and those beyond FP64 refused, in every document."""

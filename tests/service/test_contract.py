@@ -143,6 +143,7 @@ def test_scores_of_any_number_and_batch_axis(datatype: str, first: int | str) ->
         (pipeline(PICTURE, gamma=2), "gamma: Extra inputs are not permitted"),
         (pipeline(SERIES, channels=3), "mean has 2 values for 3 channels"),
         (pipeline(SERIES, std=[1, -1]), "std.1: Input should be greater than 0"),
+        (pipeline(SERIES, channels=0), "channels: Input should be greater than 0"),
         (pipeline(SERIES, max_length=0), "max_length: Input should be greater than 0"),
         (pipeline(TEXT, tokenizer={"buckets": 0}), "buckets is 0: must be at least 1"),
         (pipeline(TEXT, tokenizer={"words": 1}), "words: Unexpected keyword argument"),
@@ -193,6 +194,11 @@ def test_only_floats_can_be_other_than_finite(datatype: str) -> None:
     ("changes", "text"),
     [
         ({"schema_version": 2}, "schema_version: Input should be 1"),
+        (
+            {"outputs": [output(datatype="seq(tensor(float))")], "batchable": False},
+            "output 'y': a bundle cannot hold seq(tensor(float))",
+        ),
+        ({"inputs": [{**BATCH, "optional": True}]}, "input 'x': a bundle cannot hold optional"),
         ({"producer": {"onnxport": 1}}, "producer.onnxport: "),
         ({"digest": "F" * 64}, "digest: String should match pattern"),
         ({"digest": HASH[:-1]}, "digest: String should match pattern"),

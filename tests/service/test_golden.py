@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as arrays
 
 from service.errors import BundleError
 from service.golden import Golden, dump, load
-from service.tensors import Tensor
+from service.tensors import BFLOAT16, Tensor
 from tests.support.strategies import damaged, numbers
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=9)
@@ -59,6 +59,7 @@ def assert_same(found: Golden, wanted: Golden) -> None:
     assert found.media_type == wanted.media_type
     assert list(found.expected) == list(wanted.expected)
     for name, rows in wanted.expected.items():
+        assert isinstance(found.expected[name], tuple)
         for row, want in zip(found.expected[name], rows, strict=True):
             assert isinstance(row, np.ndarray)
             np.testing.assert_array_equal(row, want, strict=True)
@@ -95,6 +96,13 @@ def test_the_file_needs_no_pickle() -> None:
             "media_type": "text/plain",
             "expected.label": [["yes"]],
         }
+
+
+def test_bfloat16_is_recorded_as_fp32() -> None:
+    """Numpy's files know no bfloat16, and FP32 has the same digits."""
+    row = np.asarray([1.5, -3e38], BFLOAT16)
+    (found,) = load(dump(Golden((b"a",), "", {"y": (row,)}))).expected["y"]
+    np.testing.assert_array_equal(found, row.astype(np.float32), strict=True)
 
 
 def test_a_text_that_a_plain_array_cannot_hold() -> None:
@@ -159,3 +167,12 @@ def test_what_is_no_npz_file() -> None:
     """The reader's own reason is told."""
     with pytest.raises(BundleError, match=r"golden vectors cannot be read: npz: cannot be read"):
         load(b"not a zip")
+
+
+def test_a_file_that_unpacks_to_too_much() -> None:
+    """What its members say of their size is believed before any is unpacked."""
+    content = bytearray(dump(GOLDEN))
+    size = content.index(b"PK\1\2") + 24
+    content[size : size + 4] = (2**30 + 1).to_bytes(4, "little")
+    with pytest.raises(BundleError, match=f"at most {2**30} are allowed"):
+        load(bytes(content))

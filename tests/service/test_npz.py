@@ -208,3 +208,10 @@ def test_texts_that_hold_no_characters(code: int) -> None:
         data = code.to_bytes(4, "little" if order == "little" else "big")
         content = npy(HEADER.format("<U1" if order == "little" else ">U1", "()"), data)
         assert f"0x{code:x} is no character" in refusal(zipped({"x.npy": content}))
+
+
+@pytest.mark.parametrize("code", [0, 0xD7FF, 0xE000, 0x10FFFF])
+def test_texts_at_the_borders_of_unicode(code: int) -> None:
+    """What is a character, though hardly ever seen, is read."""
+    array = np.asarray([f"{chr(code)}."])
+    assert_same(read_npz(saved({"x": array}), max_bytes=PLENTY), {"x": array})

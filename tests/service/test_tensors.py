@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from service.errors import InvalidRequest
 from service.tensors import (
+    ANY_SHAPE,
     DATATYPES,
     Tensor,
     TensorSpec,
@@ -72,6 +73,12 @@ def test_every_variable_axis_is_minus_one_on_the_wire() -> None:
     assert TensorSpec("x", "FP32", ("batch", 3, -1, "time")).wire_shape == [-1, 3, -1, -1]
 
 
+def test_what_is_a_tensor() -> None:
+    """Sequences and maps, which a graph may answer, are none."""
+    assert TensorSpec("y", "BYTES", ()).is_tensor
+    assert not TensorSpec("y", "seq(map(int64,tensor(float)))", ANY_SHAPE).is_tensor
+
+
 @pytest.mark.parametrize(
     ("shape", "leads"),
     [(("n", 2), True), ((-1,), True), ((1, 2), False), ((0,), False), ((), False)],
@@ -90,6 +97,15 @@ def test_tensors_as_described_pass() -> None:
     check({"x": floats(3, 3)}, [TensorSpec("x", "FP32", (-1, -1))])
     check({"x": floats()}, [TensorSpec("x", "FP32", ())])
     check({}, [])
+
+
+def test_what_need_not_be_there_and_what_may_have_any_shape() -> None:
+    """An optional input may be left out; a shape of which nothing is known fits everything."""
+    optional = TensorSpec("o", "FP32", (2,), optional=True)
+    check({}, [optional])
+    assert "expected shape [2], got [3]" in refusal({"o": floats(3)}, optional)
+    for shape in ((), (0,), (2, 3, 4)):
+        check({"x": floats(*shape)}, [TensorSpec("x", "FP32", ANY_SHAPE)])
 
 
 @pytest.mark.parametrize(

@@ -281,6 +281,17 @@ def test_more_scores_than_labels() -> None:
     assert text == "vector 0: scores of shape [3] for 2 labels"
 
 
+def test_more_rows_of_scores_than_instances() -> None:
+    """A classifier that answers twice for one instance is refused, recorded or not."""
+    twice = np.asarray([[0, 1], [1, 0]], np.float32)
+    text = reason(
+        lambda inputs: {"y": twice},
+        promise=classifier().model_copy(update={"batchable": False}),
+        golden=replace(GOLDEN, expected={"y": tuple(twice for _ in ROWS)}),
+    )
+    assert text == "vector 0: scores of shape [2, 2] for 2 labels"
+
+
 @pytest.mark.parametrize(
     ("promised", "text"),
     [
