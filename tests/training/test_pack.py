@@ -9,61 +9,24 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 
 from service.bundle import Bundle
 from service.golden import load
 from training.pack import pack_model
 from training.parity import ExportError
 
-
-def save_softmax(
-    file: Path, shape: Sequence[int | str], axis: int, *, external: bool = False
-) -> Path:
-    """Write a model that adds a weight and takes the softmax over ``axis``."""
-    values = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)) for name in ("x", "y")
-    ]
-    # Only weights that are kept as raw bytes can lie in a file of their own.
-    weight = numpy_helper.from_array(np.ones(3, np.float32), "w")
-    graph = helper.make_graph(
-        [
-            helper.make_node("Add", ["x", "w"], ["sum"]),
-            helper.make_node("Softmax", ["sum"], ["y"], axis=axis),
-        ],
-        "softmax",
-        values[:1],
-        values[1:],
-        [weight],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    onnx.save(
-        model,
-        str(file),
-        save_as_external_data=external,
-        location="weights.bin",
-        size_threshold=0,
-        convert_attribute=True,
-    )
-    return file
-
-
-def save_vectors(file: Path, count: int = 16, **arrays: NDArray[np.generic]) -> Path:
-    """Write an npz file of golden inputs, by default ``x`` with rows of three."""
-    x = np.random.default_rng(0).random((count, 3), np.float32)
-    np.savez(file, allow_pickle=False, **(arrays or {"x": x}))
-    return file
+from .tiny import write_softmax, write_vectors
 
 
 def pack(tmp_path: Path, model: Path, *, labels: Sequence[str] = ()) -> Bundle:
     """Pack a model with sixteen rows of three under the name 'packed'."""
-    vectors = save_vectors(tmp_path / "golden.npz")
+    vectors = write_vectors(tmp_path / "golden.npz")
     return pack_model(model, vectors, repository=tmp_path / "models", name="packed", labels=labels)
 
 
 def test_a_classifier_is_packed_with_its_own_answers(tmp_path: Path) -> None:
     """Rows are found independent, labels are kept, and parity is marked as absent."""
-    model = save_softmax(tmp_path / "model.onnx", ["n", 3], 1)
+    model = write_softmax(tmp_path / "model.onnx", ["n", 3], 1)
     bundle = pack(tmp_path, model, labels=["a", "b", "c"])
 
     bundle.verify_files()
@@ -85,7 +48,7 @@ def test_rows_that_cannot_share_a_call_are_not_batchable(
     tmp_path: Path, shape: list[int | str], axis: int
 ) -> None:
     """A softmax over the batch, a fixed batch of one and a missing batch axis are found out."""
-    bundle = pack(tmp_path, save_softmax(tmp_path / "model.onnx", shape, axis))
+    bundle = pack(tmp_path, write_softmax(tmp_path / "model.onnx", shape, axis))
 
     assert not bundle.manifest.batchable
     assert all(row.shape == (3,) for row in load(bundle.read("golden.npz")).expected["y"])
@@ -93,7 +56,7 @@ def test_rows_that_cannot_share_a_call_are_not_batchable(
 
 def test_weights_beside_the_file_are_taken_in(tmp_path: Path) -> None:
     """A bundle is self-contained even if the model was not."""
-    model = save_softmax(tmp_path / "model.onnx", ["n", 3], 1, external=True)
+    model = write_softmax(tmp_path / "model.onnx", ["n", 3], 1, external=True)
     assert (tmp_path / "weights.bin").exists()
 
     bundle = pack(tmp_path, model)
@@ -117,7 +80,7 @@ def test_unfit_golden_inputs_are_refused(
     tmp_path: Path, arrays: dict[str, NDArray[np.generic]], reason: str
 ) -> None:
     """Too few, misnamed, mistyped, misshapen and pickled vectors leave no bundle."""
-    model = save_softmax(tmp_path / "model.onnx", ["n", 3], 1)
+    model = write_softmax(tmp_path / "model.onnx", ["n", 3], 1)
     np.savez(tmp_path / "golden.npz", **arrays)  # type: ignore[arg-type] # keywords of arrays
 
     with pytest.raises(ExportError, match=reason):
@@ -129,8 +92,8 @@ def test_unfit_golden_inputs_are_refused(
 @pytest.mark.parametrize("cut", [0, 30, -1])
 def test_what_is_no_npz_is_refused_by_name(tmp_path: Path, cut: int) -> None:
     """A single array, and a file that lacks its end, are answers and not crashes."""
-    model = save_softmax(tmp_path / "model.onnx", ["n", 3], 1)
-    file = save_vectors(tmp_path / "golden.npz")
+    model = write_softmax(tmp_path / "model.onnx", ["n", 3], 1)
+    file = write_vectors(tmp_path / "golden.npz")
     if cut:
         file.write_bytes(file.read_bytes()[:cut])
     else:
@@ -143,7 +106,7 @@ def test_what_is_no_npz_is_refused_by_name(tmp_path: Path, cut: int) -> None:
 
 def test_labels_must_fit_the_output(tmp_path: Path) -> None:
     """Two labels for three scores are refused."""
-    model = save_softmax(tmp_path / "model.onnx", ["n", 3], 1)
+    model = write_softmax(tmp_path / "model.onnx", ["n", 3], 1)
 
     with pytest.raises(ExportError, match="2 labels"):
         pack(tmp_path, model, labels=["a", "b"])
