@@ -49,10 +49,7 @@ def train(request: Request, seeds: Sequence[int], *, as_json: bool) -> None:
         repository = request.repository if number == 0 else folder / "models"
         with _resumable(folder, repository), _listener(one) as listener:
             outcomes.append(run_recipe(one, folder, repository, listener))
-    if as_json:
-        typer.echo(json.dumps(_summary(outcomes)))
-    else:
-        _print_outcomes(outcomes)
+    tell(outcomes, as_json=as_json)
 
 
 def _folder(request: Request, recipe: Recipe) -> Path:
@@ -89,10 +86,7 @@ def export(folder: Path, repository: Path, *, as_json: bool) -> None:
     recipe = load_recipe(str(folder))
     with _listener(recipe) as listener:
         outcome = run_recipe(recipe, folder, repository, listener)
-    if as_json:
-        typer.echo(json.dumps(outcome.as_json()))
-    else:
-        _print_outcomes([outcome])
+    tell([outcome], as_json=as_json)
 
 
 def evaluate(path: Path, root: str, *, as_json: bool) -> None:
@@ -150,6 +144,14 @@ def check_data(source: str, overrides: Sequence[str], *, as_json: bool) -> None:
 def _listener(recipe: Recipe) -> Iterator[Listener]:
     with listening(Console(stderr=True), recipe.name, recipe.train.epochs) as listener:
         yield listener
+
+
+def tell(outcomes: Sequence[Outcome], *, as_json: bool) -> None:
+    """Print what runs of one recipe have made: a table, or one line of JSON."""
+    if as_json:
+        typer.echo(json.dumps(_summary(outcomes)))
+    else:
+        _print_outcomes(outcomes)
 
 
 def _summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from service.bundle import read_bundle
+from training.command import tell
 from training.recipe import load_recipe, recipe_names
+from training.run import Outcome
 
 from .tiny import Run, Said, StopAt, Workshop, say, write_recipe
 
@@ -125,18 +127,21 @@ def test_only_the_first_of_several_seeds_is_published(article: Run, workshop: Wo
 
 
 def test_several_seeds_told_as_text_have_a_row_each_and_a_mean(
-    roots: dict[str, Path], tmp_path: Path
+    article: Run, workshop: Workshop, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Under the name that was asked for."""
-    recipe = write_recipe(tmp_path, "cnn-article", roots["cnn-article"])
-    places = ("--repository", tmp_path / "models", "--runs", tmp_path / "runs")
-    said = say(recipe, "--seeds", "1,2", "--name", "other", *places)
-    assert said.code == 0
-    rows = said.out.splitlines()
-    assert [row.partition("  ")[0] for row in rows[1:3]] == [f"cnn-article, seed {n}" for n in "12"]
-    assert rows[-2].startswith("mean accuracy of 2 seeds: ")
-    assert (tmp_path / "models" / "other" / "1" / "bundle.json").is_file()
-    assert (tmp_path / "runs" / "other-2" / "models" / "other" / "1" / "bundle.json").is_file()
+    """And the place of the one that is published."""
+    folders = [article.folder, workshop.runs / "article-2"]
+    bundles = [article.bundle, folders[1] / "models" / "article" / "1"]
+    outcomes = [
+        Outcome(folder, read_bundle(bundle), json.loads((folder / "metrics.json").read_text()))
+        for folder, bundle in zip(folders, bundles, strict=True)
+    ]
+    tell(outcomes, as_json=False)
+    rows = capsys.readouterr().out.splitlines()
+    assert [row.partition("  ")[0] for row in rows[1:3]] == [f"cnn-article, seed {n}" for n in "34"]
+    mean = sum(outcome.accuracy for outcome in outcomes) / 2
+    assert rows[3] == f"mean accuracy of 2 seeds: {mean:.4f}"
+    assert rows[4] == f"published {article.bundle}, report in {article.folder}"
 
 
 def test_another_seed_that_is_stopped_goes_on_beside_its_run(
@@ -145,18 +150,21 @@ def test_another_seed_that_is_stopped_goes_on_beside_its_run(
     """Resuming it publishes where it would have been published, not over the first."""
     recipe = write_recipe(tmp_path, "cnn-article", roots["cnn-article"])
     places = ("--repository", tmp_path / "models", "--runs", tmp_path / "my runs")
-    said = say(recipe, "--seeds", "1,2", *places, err=StopAt("epoch 1/1", times=2))
-    folder = tmp_path / "my runs" / "article-2"
+    stop = StopAt("epoch 1/1", times=2)
+    said = say(recipe, "--seeds", "1,2", "--name", "other", *places, err=stop)
+    folder = tmp_path / "my runs" / "other-2"
     again = f"onnxport-train '{folder}' --resume --repository '{folder / 'models'}'"
     assert said.code == 130
     assert said.err.endswith(f"stopped; go on with: {again}\n")
+    assert (tmp_path / "models" / "other" / "1" / "bundle.json").is_file()
 
 
 def test_a_finished_run_is_published_again(article: Run, tmp_path: Path) -> None:
     """Under the next version, without training, with the same network in it."""
     shutil.copytree(article.bundle, tmp_path / "article" / "4")
     before = (article.folder / "metrics.json").read_text()
-    said = say("export", article.folder, "--repository", tmp_path, "--output", "json")
+    folder = shutil.copytree(article.folder, tmp_path / "run")
+    said = say("export", folder, "--repository", tmp_path, "--output", "json")
     told = said.json()
     assert (told["version"], told["bundle"]) == (5, str(tmp_path / "article" / "5"))
     assert "epoch" not in said.err
