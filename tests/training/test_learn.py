@@ -12,7 +12,7 @@ import torch
 
 from training.calibration import Shifted, balanced_bias
 from training.groups import fold_numbers
-from training.learn import Learnt, learn
+from training.learn import Learnt, Stage, learn
 from training.loop import fit
 from training.task import Task, make_task
 
@@ -150,6 +150,16 @@ def test_progress_is_of_the_whole(
     assert heard.shares[-1] == pytest.approx(1)
     thirds = np.histogram(heard.shares, bins=stages, range=(0, 1 + 1e-9))[0]
     assert thirds.min() > 0
+
+
+def test_a_stage_passes_on_what_it_hears() -> None:
+    """Its share becomes one of the whole; texts and epochs stay as they are."""
+    heard = Heard()
+    stage = Stage(heard, 1, 4)
+    stage.batch(0.5)
+    stage.epoch(1, {})
+    stage.note("something")
+    assert (heard.shares, heard.epochs, heard.notes) == ([0.375], 1, ["something"])
 
 
 def test_more_folds_than_rows_are_refused(roots: dict[str, Path], tmp_path: Path) -> None:

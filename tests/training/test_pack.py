@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
+from onnx import TensorProto, helper
 
 from service.bundle import Bundle
 from service.golden import load
@@ -52,6 +53,44 @@ def test_rows_that_cannot_share_a_call_are_not_batchable(
 
     assert not bundle.manifest.batchable
     assert all(row.shape == (3,) for row in load(bundle.read("golden.npz")).expected["y"])
+
+
+def write_graph(file: Path, node: onnx.NodeProto, output: onnx.ValueInfoProto) -> Path:
+    """Write a model of one node over rows of three."""
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3])
+    graph = helper.make_graph([node], "one", [x], [output])
+    opsets = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), str(file))
+    return file
+
+
+def test_whole_numbers_are_compared_as_such(tmp_path: Path) -> None:
+    """An answer may be an index."""
+    node = helper.make_node("ArgMax", ["x"], ["y"], axis=1, keepdims=0)
+    output = helper.make_tensor_value_info("y", TensorProto.INT64, ["n"])
+    bundle = pack(tmp_path, write_graph(tmp_path / "model.onnx", node, output))
+
+    assert bundle.manifest.batchable
+    assert bundle.manifest.outputs[0].datatype == "INT64"
+
+
+def test_one_answer_for_all_rows_is_not_batchable(tmp_path: Path) -> None:
+    """Whatever its axis is called."""
+    node = helper.make_node("ReduceMax", ["x"], ["y"], axes=[0], keepdims=1)
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["m", 3])
+    bundle = pack(tmp_path, write_graph(tmp_path / "model.onnx", node, output))
+
+    assert not bundle.manifest.batchable
+
+
+def test_what_has_no_form_on_the_wire_is_refused(tmp_path: Path) -> None:
+    """A list of tensors cannot be sent."""
+    node = helper.make_node("SequenceConstruct", ["x"], ["y"])
+    output = helper.make_tensor_sequence_value_info("y", TensorProto.FLOAT, None)
+    model = write_graph(tmp_path / "model.onnx", node, output)
+
+    with pytest.raises(ExportError, match=r"'y' is seq\(tensor\(float\)\), which has no form"):
+        pack(tmp_path, model)
 
 
 def test_weights_beside_the_file_are_taken_in(tmp_path: Path) -> None:
