@@ -75,14 +75,14 @@ def test_the_figures_are_those_that_a_client_would_count(run: Run, served: Loade
     dataset = load(load_recipe(str(run.folder)).data)
     classes, media_type = dataset.classes, MEDIA_TYPES[dataset.kind]
     asked = [ask(served, to_raw(example), media_type) for example in dataset.test.inputs]
-    right = [
-        answer["label"] == classes[label]
-        for answer, label in zip(asked, dataset.test.labels.tolist(), strict=True)
-    ]
+    counts = np.zeros((2, 2), int)
+    for label, answer in zip(dataset.test.labels.tolist(), asked, strict=True):
+        counts[label, classes.index(answer["label"])] += 1
     metrics = served.info["evaluation"]
     assert isinstance(metrics, dict)
-    assert (metrics["rows"], len(right)) == (2 * TEST, 2 * TEST)
-    assert metrics["accuracy"]["value"] == pytest.approx(np.mean(right))
+    assert metrics["rows"] == counts.sum() == 2 * TEST
+    assert metrics["confusion"] == counts.tolist()
+    assert metrics["accuracy"]["value"] == pytest.approx(np.trace(counts) / (2 * TEST))
     assert all(sum(answer["scores"].values()) == pytest.approx(1) for answer in asked)
 
 

@@ -70,6 +70,8 @@ format = "series"
 [model]
 family = "rnn"
 hidden = 4
+[optim]
+lr = 0.05
 [augment.series]
 noise = 0.1
 offset = 0.1
@@ -95,6 +97,8 @@ heads = 2
 [model.tokens]
 buckets = 64
 max_tokens = 16
+[optim]
+lr = 0.05
 [train]
 epochs = 2
 batch = 8
