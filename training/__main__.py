@@ -20,7 +20,6 @@ from training.binding import RecipeError
 
 FAILURE_EXIT = 1
 USAGE_EXIT = 2
-INTERRUPTED_EXIT = 130
 
 
 class Output(StrEnum):
@@ -52,7 +51,10 @@ class RecipeFirst(TyperGroup):
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command; an error is one line on standard error and exit code 1 or 2."""
+    """Run one command; an error is one line on standard error and exit code 1 or 2.
+
+    An interrupt is exit code 130, by typer.
+    """
     try:
         make_cli()(args=None if arguments is None else list(arguments), prog_name="onnxport-train")
     except RecipeError as error:
@@ -61,9 +63,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (ServiceError, ValueError, OSError, FloatingPointError) as error:
         typer.echo(f"onnxport-train: {error}", err=True)
         sys.exit(FAILURE_EXIT)
-    except KeyboardInterrupt:
-        typer.echo("onnxport-train: interrupted", err=True)
-        sys.exit(INTERRUPTED_EXIT)
 
 
 def make_cli() -> typer.Typer:

@@ -67,8 +67,6 @@ def bind(kind: type[Section], tree: Mapping[str, object], where: str = "") -> Se
         raise RecipeError(f"{_join(where, missing[0])}: missing")
     try:
         return kind(**values)
-    except RecipeError:
-        raise
     except ValueError as error:
         raise RecipeError(f"{where}: {error}" if where else str(error)) from error
 

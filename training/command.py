@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import shlex
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from training.data import check, describe, load
 from training.progress import Listener, listening
 from training.recipe import Recipe, load_recipe, recipe_names
 from training.run import Outcome, run_recipe
-from training.runs import is_finished, is_run, new_run, unfinished_run
+from training.runs import has_checkpoints, is_finished, is_run, new_run, unfinished_run
 from training.statistics import Scores
 
 
@@ -37,19 +38,18 @@ class Request:
 
 def train(request: Request, seeds: Sequence[int], *, as_json: bool) -> None:
     """Train once, or once a seed; print a table, or one line of JSON."""
-    recipe = load_recipe(request.source, request.overrides)
-    recipes = [replace(recipe, seed=seed) for seed in seeds] or [recipe]
+    if request.resume and seeds:
+        raise RecipeError("--resume goes on with one run: name it by its folder, without --seeds")
+    changes = [(*request.overrides, f"seed={seed}") for seed in seeds] or [request.overrides]
+    recipes = [load_recipe(request.source, one) for one in changes]
     outcomes = []
     for number, one in enumerate(recipes):
         folder = _folder(request, one)
         # Only the first seed is published; the others stay beside their run's report.
         repository = request.repository if number == 0 else folder / "models"
-        with _resumable(folder, request.repository), _listener(one) as listener:
+        with _resumable(folder, repository), _listener(one) as listener:
             outcomes.append(run_recipe(one, folder, repository, listener))
-    if as_json:
-        typer.echo(json.dumps(_summary(outcomes)))
-    else:
-        _print_outcomes(outcomes)
+    tell(outcomes, as_json=as_json)
 
 
 def _folder(request: Request, recipe: Recipe) -> Path:
@@ -59,7 +59,8 @@ def _folder(request: Request, recipe: Recipe) -> Path:
     if not is_run(folder):
         return unfinished_run(request.runs, recipe)
     if request.overrides:
-        raise RecipeError(f"{folder}: a run is resumed as it began, without {request.overrides}")
+        changes = " ".join(request.overrides)
+        raise RecipeError(f"{folder}: a run is resumed as it began, without {changes}")
     if is_finished(folder):
         raise RecipeError(f"{folder}: this run is finished; publish it again with 'export'")
     return folder
@@ -71,10 +72,8 @@ def _resumable(folder: Path, repository: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo(
-            f"\nstopped; go on with: onnxport-train {folder} --resume --repository {repository}",
-            err=True,
-        )
+        command = ["onnxport-train", str(folder), "--resume", "--repository", str(repository)]
+        typer.echo(f"\nstopped; go on with: {shlex.join(command)}", err=True)
         raise typer.Exit(130) from None
 
 
@@ -82,13 +81,12 @@ def export(folder: Path, repository: Path, *, as_json: bool) -> None:
     """Publish a finished run's network again; its checkpoints hold it, so nothing is trained."""
     if not is_run(folder) or not is_finished(folder):
         raise RecipeError(f"{folder}: not the folder of a finished run")
+    if not has_checkpoints(folder):
+        raise RecipeError(f"{folder}: has no checkpoints, and they alone hold the network")
     recipe = load_recipe(str(folder))
     with _listener(recipe) as listener:
         outcome = run_recipe(recipe, folder, repository, listener)
-    if as_json:
-        typer.echo(json.dumps(outcome.as_json()))
-    else:
-        _print_outcomes([outcome])
+    tell([outcome], as_json=as_json)
 
 
 def evaluate(path: Path, root: str, *, as_json: bool) -> None:
@@ -146,6 +144,14 @@ def check_data(source: str, overrides: Sequence[str], *, as_json: bool) -> None:
 def _listener(recipe: Recipe) -> Iterator[Listener]:
     with listening(Console(stderr=True), recipe.name, recipe.train.epochs) as listener:
         yield listener
+
+
+def tell(outcomes: Sequence[Outcome], *, as_json: bool) -> None:
+    """Print what runs of one recipe have made: a table, or one line of JSON."""
+    if as_json:
+        typer.echo(json.dumps(_summary(outcomes)))
+    else:
+        _print_outcomes(outcomes)
 
 
 def _summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:

@@ -51,6 +51,11 @@ def is_finished(folder: Path) -> bool:
     return (folder / METRICS_FILE).is_file()
 
 
+def has_checkpoints(folder: Path) -> bool:
+    """Whether anything is left of what the run has learnt."""
+    return any((folder / CHECKPOINTS).glob("*.safetensors"))
+
+
 def _recipe_of(folder: Path) -> Recipe | None:
     try:
         return load_recipe(str(folder))

@@ -26,7 +26,7 @@ from service.contract import (
 )
 from service.errors import BundleError
 from service.golden import load
-from training.export import Extras, Served, export_bundle
+from training.export import Extras, Served, export_bundle, save_graph
 from training.parity import ExportError
 
 SERIES = [json.dumps([[float(i), 1.0]] * (1 + i % 5)).encode() for i in range(16)]
@@ -224,6 +224,23 @@ def test_a_frozen_axis_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ExportError):
         export_picture(Frozen(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        (["batch", 3, 1], "the graph has 'probabilities' with 2 axes, the contract .* shape"),
+        (["batch", "classes"], "'probabilities' axis 1: exported 3, promised classes"),
+    ],
+)
+def test_a_graph_of_another_shape_than_promised_is_refused(
+    tmp_path: Path, shape: list[int | str], message: str
+) -> None:
+    """The exporter may freeze an axis in silence, so the graph itself is looked at."""
+    promised = OutputContract(name="probabilities", datatype="FP32", shape=shape)
+    contract = picture_contract().model_copy(update={"outputs": [promised]})
+    with pytest.raises(ExportError, match=message):
+        save_graph(Served(Picture()), (torch.randn(3, 1, 8, 8),), contract, tmp_path / "x.onnx")
 
 
 def export_picture(

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from training.calibration import Shifted
-from training.learn import Learnt, learn
+from training.calibration import Shifted, balanced_bias
+from training.groups import fold_numbers
+from training.learn import Learnt, Stage, learn
+from training.loop import fit
 from training.task import Task, make_task
 
 from .tiny import tiny_recipe
@@ -110,10 +112,32 @@ def test_calibration_moves_the_logits_of_the_network_trained_on_all_rows(
     plain = learn(task_of(roots, "attention", "train.calibration=0"), tmp_path / "b", Heard())
     assert heard.notes == ["fold 1/2", "fold 2/2"]
     assert isinstance(moved.network, Shifted)
-    assert moved.network.bias[0] == 0
-    assert moved.network.bias[1] != 0
     assert_same(Learnt(moved.network.network, moved.history, moved.epoch, 0), plain)
     assert moved.seconds > sum(epoch["seconds"] for epoch in moved.history)
+
+
+def test_biases_fit_the_answers_to_rows_that_were_held_out(
+    roots: dict[str, Path], tmp_path: Path
+) -> None:
+    """Each fold is answered by a network that has seen the others and not this one."""
+    # Fast enough that it matters which rows were seen.
+    task = task_of(roots, "attention", "optim.lr=0.1", "train.epochs=4")
+    train = task.dataset.train
+    numbers = fold_numbers(train, 2, 0)
+    answers, labels = [], []
+    for fold in range(2):
+        seen = task.problem(train.take(np.flatnonzero(numbers != fold)), None)
+        held = task.split(train.take(np.flatnonzero(numbers == fold)))
+        network = fit(task.build, seen, task.plan(0)).network
+        with torch.inference_mode():
+            answers.append(network(*held.features.batch(np.arange(len(held.features))))[0])
+        labels.append(held.labels)
+    network = learn(task, tmp_path, Heard()).network
+    assert isinstance(network, Shifted)
+    wanted = balanced_bias(torch.cat(answers), torch.cat(labels))
+    torch.testing.assert_close(network.bias, wanted, atol=1e-6, rtol=0)
+    assert network.bias[0] == 0
+    assert abs(network.bias[1]) > 0.01
 
 
 @pytest.mark.parametrize(("family", "stages"), [("rnn", 1), ("attention", 3)])
@@ -127,6 +151,16 @@ def test_progress_is_of_the_whole(
     assert heard.shares[-1] == pytest.approx(1)
     thirds = np.histogram(heard.shares, bins=stages, range=(0, 1 + 1e-9))[0]
     assert thirds.min() > 0
+
+
+def test_a_stage_passes_on_what_it_hears() -> None:
+    """Its share becomes one of the whole; texts and epochs stay as they are."""
+    heard = Heard()
+    stage = Stage(heard, 1, 4)
+    stage.batch(0.5)
+    stage.epoch(1, {})
+    stage.note("something")
+    assert (heard.shares, heard.epochs, heard.notes) == ([0.375], 1, ["something"])
 
 
 def test_more_folds_than_rows_are_refused(roots: dict[str, Path], tmp_path: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import getpass
+import os
 import platform
 from pathlib import Path
 
+import pytest
 import torch
 
-from training.machine import cpu_model, describe_machine
+from training.machine import cpu_model, describe_machine, usable_cores
 
 
 def test_the_processor_is_named_as_the_system_names_it(tmp_path: Path) -> None:
@@ -23,6 +25,12 @@ def test_an_unnamed_processor_is_its_architecture(tmp_path: Path) -> None:
     file = tmp_path / "cpuinfo"
     file.write_text("processor : 0\n")
     assert cpu_model(file) == cpu_model(tmp_path / "none") == platform.machine()
+
+
+def test_cores_are_counted_where_they_are_not_assigned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not every system says which of its cores a process may use."""
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert usable_cores() == os.cpu_count()
 
 
 def test_the_machine_is_described_without_names_of_people_or_hosts() -> None:

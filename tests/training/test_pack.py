@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from service.bundle import Bundle
 from service.golden import load
@@ -19,36 +19,7 @@ from service.repository import scan
 from training.pack import pack_model
 from training.parity import ExportError
 
-
-def save_softmax(
-    file: Path, shape: Sequence[int | str], axis: int, *, external: bool = False
-) -> Path:
-    """Write a model that adds a weight and takes the softmax over ``axis``."""
-    values = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)) for name in ("x", "y")
-    ]
-    # Only weights that are kept as raw bytes can lie in a file of their own.
-    weight = numpy_helper.from_array(np.ones(3, np.float32), "w")
-    graph = helper.make_graph(
-        [
-            helper.make_node("Add", ["x", "w"], ["sum"]),
-            helper.make_node("Softmax", ["sum"], ["y"], axis=axis),
-        ],
-        "softmax",
-        values[:1],
-        values[1:],
-        [weight],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    onnx.save(
-        model,
-        str(file),
-        save_as_external_data=external,
-        location="weights.bin",
-        size_threshold=0,
-        convert_attribute=True,
-    )
-    return file
+from .tiny import write_softmax, write_vectors
 
 
 def save_labels(file: Path) -> Path:
@@ -70,22 +41,15 @@ def save_labels(file: Path) -> Path:
     return file
 
 
-def save_vectors(file: Path, count: int = 16, **arrays: NDArray[np.generic]) -> Path:
-    """Write an npz file of golden inputs, by default ``x`` with rows of three."""
-    x = np.random.default_rng(0).random((count, 3), np.float32)
-    np.savez(file, allow_pickle=False, **(arrays or {"x": x}))
-    return file
-
-
 def pack(tmp_path: Path, model: Path, *, labels: Sequence[str] = ()) -> Bundle:
     """Pack a model with sixteen rows of three under the name 'packed'."""
-    vectors = save_vectors(tmp_path / "golden.npz")
+    vectors = write_vectors(tmp_path / "golden.npz")
     return pack_model(model, vectors, repository=tmp_path / "models", name="packed", labels=labels)
 
 
 def test_a_classifier_is_packed_with_its_own_answers(tmp_path: Path) -> None:
     """Rows are found independent, labels are kept, and parity is marked as absent."""
-    model = save_softmax(tmp_path / "model.onnx", ["n", 3], 1)
+    model = write_softmax(tmp_path / "model.onnx", ["n", 3], 1)
     bundle = pack(tmp_path, model, labels=["a", "b", "c"])
 
     bundle.verify_files()
@@ -107,7 +71,7 @@ def test_rows_that_cannot_share_a_call_are_not_batchable(
     tmp_path: Path, shape: list[int | str], axis: int
 ) -> None:
     """A softmax over the batch, a fixed batch of one and a missing batch axis are found out."""
-    bundle = pack(tmp_path, save_softmax(tmp_path / "model.onnx", shape, axis))
+    bundle = pack(tmp_path, write_softmax(tmp_path / "model.onnx", shape, axis))
 
     assert not bundle.manifest.batchable
     assert all(row.shape == (3,) for row in load(bundle.read("golden.npz")).expected["y"])
@@ -131,9 +95,47 @@ def test_a_model_that_answers_with_texts_is_packed(tmp_path: Path) -> None:
     }
 
 
+def write_graph(file: Path, node: onnx.NodeProto, output: onnx.ValueInfoProto) -> Path:
+    """Write a model of one node over rows of three."""
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3])
+    graph = helper.make_graph([node], "one", [x], [output])
+    opsets = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), str(file))
+    return file
+
+
+def test_whole_numbers_are_compared_as_such(tmp_path: Path) -> None:
+    """An answer may be an index."""
+    node = helper.make_node("ArgMax", ["x"], ["y"], axis=1, keepdims=0)
+    output = helper.make_tensor_value_info("y", TensorProto.INT64, ["n"])
+    bundle = pack(tmp_path, write_graph(tmp_path / "model.onnx", node, output))
+
+    assert bundle.manifest.batchable
+    assert bundle.manifest.outputs[0].datatype == "INT64"
+
+
+def test_answers_that_do_not_count_the_rows_are_not_batchable(tmp_path: Path) -> None:
+    """Whatever their axis is called."""
+    node = helper.make_node("Unique", ["x"], ["y"])
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n"])
+    bundle = pack(tmp_path, write_graph(tmp_path / "model.onnx", node, output))
+
+    assert not bundle.manifest.batchable
+
+
+def test_what_has_no_form_on_the_wire_is_refused(tmp_path: Path) -> None:
+    """A list of tensors cannot be sent."""
+    node = helper.make_node("SequenceConstruct", ["x"], ["y"])
+    output = helper.make_tensor_sequence_value_info("y", TensorProto.FLOAT, None)
+    model = write_graph(tmp_path / "model.onnx", node, output)
+
+    with pytest.raises(ExportError, match=r"'y' is seq\(tensor\(float\)\), which has no form"):
+        pack(tmp_path, model)
+
+
 def test_weights_beside_the_file_are_taken_in(tmp_path: Path) -> None:
     """A bundle is self-contained even if the model was not."""
-    model = save_softmax(tmp_path / "model.onnx", ["n", 3], 1, external=True)
+    model = write_softmax(tmp_path / "model.onnx", ["n", 3], 1, external=True)
     assert (tmp_path / "weights.bin").exists()
 
     bundle = pack(tmp_path, model)
@@ -157,7 +159,7 @@ def test_unfit_golden_inputs_are_refused(
     tmp_path: Path, arrays: dict[str, NDArray[np.generic]], reason: str
 ) -> None:
     """Too few, misnamed, mistyped, misshapen and pickled vectors leave no bundle."""
-    model = save_softmax(tmp_path / "model.onnx", ["n", 3], 1)
+    model = write_softmax(tmp_path / "model.onnx", ["n", 3], 1)
     np.savez(tmp_path / "golden.npz", **arrays)  # type: ignore[arg-type] # keywords of arrays
 
     with pytest.raises(ExportError, match=reason):
@@ -169,8 +171,8 @@ def test_unfit_golden_inputs_are_refused(
 @pytest.mark.parametrize("cut", [0, 30, -1])
 def test_what_is_no_npz_is_refused_by_name(tmp_path: Path, cut: int) -> None:
     """A single array, and a file that lacks its end, are answers and not crashes."""
-    model = save_softmax(tmp_path / "model.onnx", ["n", 3], 1)
-    file = save_vectors(tmp_path / "golden.npz")
+    model = write_softmax(tmp_path / "model.onnx", ["n", 3], 1)
+    file = write_vectors(tmp_path / "golden.npz")
     if cut:
         file.write_bytes(file.read_bytes()[:cut])
     else:
@@ -183,7 +185,7 @@ def test_what_is_no_npz_is_refused_by_name(tmp_path: Path, cut: int) -> None:
 
 def test_labels_must_fit_the_output(tmp_path: Path) -> None:
     """Two labels for three scores are refused."""
-    model = save_softmax(tmp_path / "model.onnx", ["n", 3], 1)
+    model = write_softmax(tmp_path / "model.onnx", ["n", 3], 1)
 
     with pytest.raises(ExportError, match="2 labels"):
         pack(tmp_path, model, labels=["a", "b"])

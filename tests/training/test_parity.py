@@ -179,6 +179,8 @@ def test_samples_are_as_ragged_as_what_clients_send(given: Contract) -> None:
     ends = values[1] if len(values) == 2 else (values[0] != 0).sum(1)
     assert values[0].shape[:2] == (64, 12)
     assert (int(ends.min()), int(ends.max())) == (1, 12)
+    alone = sample(given, 1, 12, random)
+    assert int(alone[1][0] if len(alone) == 2 else (alone[0] != 0).sum()) == 12
     if len(values) == 1:
         real = torch.arange(12) < ends.unsqueeze(1)
         assert torch.equal(values[0] != 0, real)

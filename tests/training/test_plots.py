@@ -31,6 +31,12 @@ def test_a_confusion_matrix_takes_any_labels(tmp_path: Path) -> None:
     assert size(tmp_path / "c.png")[0] > 300
 
 
+def test_a_large_confusion_matrix_is_drawn_without_its_counts(tmp_path: Path) -> None:
+    """They would not be legible, and the picture stays of a size that can be looked at."""
+    plot_confusion(tmp_path / "c.png", np.eye(40, dtype=np.int64), [f"c{i}" for i in range(40)])
+    assert size(tmp_path / "c.png") == (1500, 1400)
+
+
 @pytest.mark.parametrize(
     ("kind", "examples"),
     [

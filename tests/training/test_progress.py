@@ -35,6 +35,15 @@ def test_a_terminal_gets_a_bar_with_the_last_figures() -> None:
     assert "epoch 2/4 train_loss 0.25" in text.getvalue()
 
 
+def test_a_note_takes_the_place_of_the_figures() -> None:
+    """As it is: what looks like markup is text."""
+    text = io.StringIO()
+    with listening(Console(file=text, force_terminal=True, width=120), "rnn", 4) as listener:
+        listener.epoch(2, {"train_loss": 0.25})
+        listener.note("exporting [bold]")
+    assert "exporting [bold]" in text.getvalue()
+
+
 def test_silence_takes_everything() -> None:
     """Whoever does not care passes nothing on."""
     listener = Silent()

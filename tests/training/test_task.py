@@ -44,7 +44,9 @@ def test_a_family_that_does_not_take_the_data_is_refused_with_what_does(
 ) -> None:
     """Before anything is trained, and whatever the kinds."""
     formats = {"cnn": "images", "rnn": "series", "attention": "texts"}
-    recipe = tiny_recipe(family, roots[data], f"data.format={formats[data]}", "data.split_column=")
+    recipe = tiny_recipe(
+        family, roots[data], f"data.format={formats[data]}", "data.split_column=", "data.classes=[]"
+    )
     with pytest.raises(ValueError, match=message):
         make_task(recipe)
 

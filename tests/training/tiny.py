@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from training.__main__ import main
@@ -18,8 +21,9 @@ from training.recipe import Recipe, parse_recipe
 
 FAMILIES = ("cnn", "cnn-article", "rnn", "attention")
 TRAIN, TEST = 12, 4
+# A label beyond ASCII: files must not depend on the locale.
 WORDS = {
-    "spam": ["win", "money", "now", "free", "prize", "click", "offer", "cash", "bonus"],
+    "späm": ["win", "money", "now", "free", "prize", "click", "offer", "cash", "bonus"],
     "ham": ["meeting", "notes", "from", "monday", "about", "the", "budget", "plan", "lunch"],
 }
 
@@ -66,6 +70,8 @@ format = "series"
 [model]
 family = "rnn"
 hidden = 4
+[optim]
+lr = 0.05
 [augment.series]
 noise = 0.1
 offset = 0.1
@@ -83,6 +89,7 @@ name = "texts"
 [data]
 format = "texts"
 split_column = "part"
+classes = ["späm", "ham"]
 [model]
 family = "attention"
 width = 4
@@ -90,6 +97,8 @@ heads = 2
 [model.tokens]
 buckets = 64
 max_tokens = 16
+[optim]
+lr = 0.05
 [train]
 epochs = 2
 batch = 8
@@ -161,7 +170,45 @@ def tiny_recipe(family: str, root: Path, *overrides: str) -> Recipe:
 def write_recipe(folder: Path, family: str, root: Path, *overrides: str) -> Path:
     """Write such a recipe to a file, as a person would."""
     file = folder / f"{family}.toml"
-    file.write_text(tiny_recipe(family, root, *overrides).to_toml())
+    file.write_text(tiny_recipe(family, root, *overrides).to_toml(), encoding="utf-8")
+    return file
+
+
+def write_softmax(
+    file: Path, shape: Sequence[int | str], axis: int = 1, *, external: bool = False
+) -> Path:
+    """Write a model that adds a weight to ``x`` and takes the softmax over ``axis`` as ``y``."""
+    values = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)) for name in ("x", "y")
+    ]
+    # Only weights that are kept as raw bytes can lie in a file of their own.
+    weight = numpy_helper.from_array(np.ones(3, np.float32), "w")
+    graph = helper.make_graph(
+        [
+            helper.make_node("Add", ["x", "w"], ["sum"]),
+            helper.make_node("Softmax", ["sum"], ["y"], axis=axis),
+        ],
+        "softmax",
+        values[:1],
+        values[1:],
+        [weight],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(
+        model,
+        str(file),
+        save_as_external_data=external,
+        location="weights.bin",
+        size_threshold=0,
+        convert_attribute=True,
+    )
+    return file
+
+
+def write_vectors(file: Path, count: int = 16) -> Path:
+    """Write an npz file of golden inputs: ``x`` with rows of three."""
+    x = np.random.default_rng(0).random((count, 3), np.float32)
+    np.savez(file, allow_pickle=False, x=x)
     return file
 
 
@@ -179,17 +226,54 @@ class Said:
         return json.loads(self.out)
 
 
-def say(*arguments: str | Path, err: io.StringIO | None = None) -> Said:
+class StopAt(io.StringIO):
+    """A terminal before which somebody presses Ctrl-C when a text appears so many times."""
+
+    def __init__(self, text: str, *, times: int = 1) -> None:
+        super().__init__()
+        self._text = text
+        self._times = times
+
+    def write(self, text: str) -> int:
+        """Take the text, and stop whoever wrote the one that is waited for."""
+        count = super().write(text)
+        if self._text in text:
+            self._times -= 1
+            if not self._times:
+                raise KeyboardInterrupt
+        return count
+
+
+def say(
+    *arguments: str | Path, out: io.StringIO | None = None, err: io.StringIO | None = None
+) -> Said:
     """Run ``onnxport-train`` with these arguments, as a shell would."""
-    return _captured([str(one) for one in arguments], io.StringIO(), err or io.StringIO())
-
-
-def _captured(arguments: Sequence[str], out: io.StringIO, err: io.StringIO) -> Said:
-    code: object = 0
-    with redirect_stdout(out), redirect_stderr(err):
-        try:
-            main(arguments)
-        except SystemExit as end:
-            code = end.code
+    out, err = out or io.StringIO(), err or io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as end:
+        main([str(one) for one in arguments])
+    code = end.value.code or 0
     assert isinstance(code, int)
     return Said(code, out.getvalue(), err.getvalue())
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """A repository and the folder of the runs that fill it."""
+
+    repository: Path
+    runs: Path
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """What tells a command to work here."""
+        return ("--repository", str(self.repository), "--runs", str(self.runs))
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run on the command line: what it said, its recipe's file, its folder and its bundle."""
+
+    said: Said
+    recipe: Path
+    folder: Path
+    bundle: Path

@@ -53,6 +53,12 @@ def test_one_npz_may_carry_its_split(tmp_path: Path) -> None:
     assert by_count.fingerprint == by_name.fingerprint
 
 
+def test_ids_that_differ_change_nothing(tmp_path: Path) -> None:
+    """They are looked at, not kept."""
+    named = of_npz(tmp_path, ids=[f"series {i}" for i in range(6)])
+    assert named.fingerprint == of_npz(tmp_path).fingerprint
+
+
 def test_labels_may_be_texts_or_point_into_classes(tmp_path: Path) -> None:
     """Names come from the labels themselves or from the classes."""
     texts = of_npz(tmp_path, labels=["up", "down"] * 3)
@@ -123,6 +129,12 @@ def test_rows_of_a_csv_are_series(tmp_path: Path) -> None:
     assert dataset.classes == ("down", "up")
     assert lengths(dataset) == [3, 2]
     np.testing.assert_array_equal(np.asarray(dataset.test.inputs[0]), [[1.5], [-20]])
+
+
+def test_a_csv_needs_labels_and_steps_alone(tmp_path: Path) -> None:
+    """Without ids, and split by the seed."""
+    dataset = of_csv(tmp_path, "label,t1\nup,1\ndown,2\nup,3\ndown,4\n")
+    assert (lengths(dataset), lengths(dataset, "test")) == ([1, 1], [1, 1])
 
 
 @pytest.mark.parametrize(

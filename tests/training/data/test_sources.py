@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from training.data import DataError
+from training.data import DataError, sources
 from training.data.sources import gunzip, read_file, read_files
 
 from .fixtures import refusal, write_folder, write_tar, write_zip
@@ -110,6 +110,21 @@ def test_other_packings_of_a_zip_are_refused(tmp_path: Path) -> None:
         archive.writestr("x", b"x")
     with pytest.raises(DataError, match="'x' is packed with 12"):
         list(read_files(tmp_path / "a.zip"))
+
+
+def test_folders_in_a_zip_are_no_files(tmp_path: Path) -> None:
+    """Archivers list them, or do not."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.mkdir("a")
+        archive.writestr("a/x", b"x")
+    assert list(read_files(tmp_path / "a.zip")) == [("a/x", b"x")]
+
+
+def test_too_many_members_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The names alone would fill the memory."""
+    monkeypatch.setattr(sources, "MAX_MEMBERS", 2)
+    with pytest.raises(DataError, match=r"a\.zip: more than 2 files"):
+        list(read_files(write_zip(tmp_path / "a.zip", FILES)))
 
 
 def test_a_header_cannot_ask_for_memory(tmp_path: Path) -> None:
