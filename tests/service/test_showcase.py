@@ -167,11 +167,12 @@ def test_an_example_without_vectors() -> None:
         ((1, 1), [False]),
         ((1, 8), [-2.5]),
     ]
+    # Where an input has the batch axis twice there are no rows: an instance holds whole tensors.
     assert example.instance == {
-        "a": [1, 1],
-        "b": ["text"] * 8,
-        "c": [False],
-        "d": [-2.5] * 8,
+        "a": [[1, 1]],
+        "b": [["text"] * 8],
+        "c": [[False]],
+        "d": [[-2.5] * 8],
     }
     assert example.answer is None
 
