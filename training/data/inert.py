@@ -8,6 +8,7 @@ a record of what would be called. Everything else is refused.
 from __future__ import annotations
 
 import pickletools
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -88,14 +89,17 @@ def read_pickle(raw: bytes, where: str) -> Any:  # noqa: ANN401 - a pickle holds
     machine = _Machine()
     opcode, at = "", 0
     try:
-        for code, argument, position in pickletools.genops(raw):
-            opcode, at = code.name, position or 0
-            if opcode == "STOP":
-                break
-            _STEPS.get(opcode, _refuse)(machine, argument)
+        with warnings.catch_warnings():
+            # genops only warns of an escape that texts do not know; it is damage like any other.
+            warnings.simplefilter("error", DeprecationWarning)
+            for code, argument, position in pickletools.genops(raw):
+                opcode, at = code.name, position or 0
+                if opcode == "STOP":
+                    break
+                _STEPS.get(opcode, _refuse)(machine, argument)
         machine.finish(len(raw) - at - 1)
     # LookupError: a memo that was never filled; the rest is genops on damaged files.
-    except (ValueError, LookupError, OverflowError) as error:
+    except (ValueError, LookupError, OverflowError, DeprecationWarning) as error:
         raise DataError(f"{where}: opcode {opcode or 'none'} at byte {at}: {error}") from error
     return machine.stack[0]
 

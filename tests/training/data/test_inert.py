@@ -158,6 +158,11 @@ def test_mutations_raise_nothing_but_data_error(changes: list[tuple[int, int]]) 
     assert refused is None or refused.startswith("x: ")
 
 
+def test_an_unknown_escape_is_damage() -> None:
+    """Python would only warn of it, and only if asked."""
+    assert str(refusal(lambda: read_pickle(rb"S'\y'" + b"\n.", "x"))).startswith("x: ")
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_raise_nothing_but_data_error(raw: bytes) -> None:
     """What is no pickle at all is refused."""
