@@ -104,6 +104,8 @@ def _flag(name: str) -> signatures.Parameter:
     field = Settings.model_fields[name]
     kind: Any = bool | None if field.annotation is bool else str | None
     default = field.default
+    if isinstance(default, tuple):
+        kind = list[str] | None
     shown = ",".join(default) if isinstance(default, tuple) else str(default)
     help_text = f"{field.description} (default: {shown or 'none'})"
     option = typer.Option(f"--{name.replace('_', '-')}", help=help_text, show_default=False)

@@ -21,6 +21,7 @@ from service.loader import LoadOptions
 from service.metrics import Metrics
 from service.predictor import Predictor
 from service.registry import Readiness, Registry
+from service.reloader import Control, Reloader, at_start
 from service.repository import Found, scan
 from service.settings import Settings, is_loopback
 from service.web.errors import ErrorAnswers
@@ -35,28 +36,35 @@ _log = logging.getLogger("onnxport.app")
 class Core:
     """What answers requests, without HTTP; the command line uses the same parts."""
 
-    found: tuple[Found, ...]
     registry: Registry
+    reloader: Reloader
     predictor: Predictor
     executors: tuple[ThreadPoolExecutor, ...]
     metrics: Metrics
 
     async def aclose(self) -> None:
         """Answer what runs, close the models, end the threads."""
+        await self.reloader.aclose()
         await self.registry.aclose()
         for executor in self.executors:
             executor.shutdown()
 
 
 def make_core(settings: Settings, found: Sequence[Found]) -> Core:
-    """Build the runtime for these models; nothing is loaded yet."""
+    """Build the runtime for these models; nothing is loaded yet.
+
+    Raises ConfigurationError if one that is to be loaded at the start is not among them.
+    """
     threads = usable_cores() if settings.threads == "auto" else settings.threads
-    # Runs and raw inputs have threads of their own: a queue of pictures must not hold up a run.
+    # Each kind of work has threads of its own: a queue of pictures, or models that are loaded
+    # while others answer, must not hold up a run.
     runs = ThreadPoolExecutor(threads, thread_name_prefix="engine")
     inputs = ThreadPoolExecutor(threads, thread_name_prefix="inputs")
+    loads = ThreadPoolExecutor(threads, thread_name_prefix="loads")
     metrics = Metrics(__version__)
+    control = control_of(settings)
     registry = Registry(
-        found,
+        at_start(found, control),
         options=load_options(settings),
         policy=BatchPolicy(
             max_rows=settings.max_batch_rows,
@@ -65,10 +73,17 @@ def make_core(settings: Settings, found: Sequence[Found]) -> Core:
         ),
         readiness=Readiness(settings.readiness == "strict", settings.ready_requires),
         executor=runs,
+        loads=loads,
         observer=metrics,
     )
+    reloader = Reloader(registry, settings.repository, control)
     predictor = Predictor(registry, inputs, metrics, max_instances=settings.queue_rows)
-    return Core(tuple(found), registry, predictor, (runs, inputs), metrics)
+    return Core(registry, reloader, predictor, (runs, inputs, loads), metrics)
+
+
+def control_of(settings: Settings) -> Control:
+    """Return who decides what is live."""
+    return Control(settings.model_control, settings.load_model)
 
 
 def load_options(settings: Settings) -> LoadOptions:

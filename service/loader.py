@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 from service import engine as engines
 from service.bundle import GOLDEN_FILE, REPORTS, Bundle, read_bundle
@@ -16,9 +15,8 @@ from service.errors import BundleError, VerificationFailed
 from service.golden import load as load_golden
 from service.pipeline import Pipeline, make_pipeline
 from service.repository import Found
+from service.serving import Verify
 from service.verifier import check_contract, verify
-
-Verify = Literal["enforce", "advisory", "off"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +72,11 @@ def load_model(found: Found, options: LoadOptions, on_step: Callable[[str], None
         "load_seconds": round(time.monotonic() - started, 3),
     }
     return Loaded(contract, pipeline, engine, info)
+
+
+def options_for(found: Found, options: LoadOptions) -> LoadOptions:
+    """Return the options with what the model's own rules say otherwise."""
+    return options if found.rules.verify is None else replace(options, verify=found.rules.verify)
 
 
 def bare_contract(engine: Engine) -> Contract:

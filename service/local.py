@@ -11,8 +11,9 @@ from service.arrays import load_json
 from service.bundle import is_version
 from service.calls import CHUNK, calls_for
 from service.errors import ConfigurationError, InvalidRequest, TooLarge
-from service.loader import Loaded, LoadOptions, load_model
+from service.loader import Loaded, LoadOptions, load_model, options_for
 from service.pipeline import NPZ, Row
+from service.reloader import Policy, wanted
 from service.repository import Found, scan
 
 _MEDIA_TYPES = {
@@ -40,27 +41,27 @@ def find(model: str, repository: Path) -> Found:
     path = Path(model)
     if not path.exists() and not repository.exists():
         raise ConfigurationError(f"{model}: no such file, and there is no repository {repository}")
-    found = find_all(path) if path.exists() else scan(repository)
+    found = find_all(path) if path.exists() else wanted(scan(repository), Policy())
     matching = found if path.exists() else [one for one in found if one.name == model]
-    if len(matching) == 1:
-        return matching[0]
-    names = ", ".join(one.name for one in found) or "no model"
+    names = ", ".join(dict.fromkeys(one.name for one in found)) or "no model"
+    if len({one.name for one in matching}) == 1:
+        return max(matching, key=lambda one: one.version)
     where = path if path.exists() else repository
     raise ConfigurationError(f"{model}: not one model; {where} holds {names}")
 
 
 def find_all(path: Path) -> list[Found]:
-    """Return the models at a path; a model's folder means its newest version."""
+    """Return what a server would load at a path; a model's folder means its newest version."""
     if path.is_dir():
         versions = [int(entry.name) for entry in path.iterdir() if is_version(entry.name)]
         if versions:
             return scan(path / str(max(versions)))
-    return scan(path)
+    return wanted(scan(path), Policy())
 
 
 def load(found: Found, options: LoadOptions) -> Loaded:
     """Load and verify one model in this thread."""
-    return load_model(found, options, lambda _: None)
+    return load_model(found, options_for(found, options), lambda _: None)
 
 
 def predict_files(loaded: Loaded, files: Sequence[Path]) -> list[FileAnswer]:
