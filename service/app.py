@@ -19,11 +19,13 @@ from service.engine import EngineOptions, check_wheels
 from service.errors import ServiceError
 from service.loader import LoadOptions
 from service.metrics import Metrics
+from service.observer import Observers
 from service.predictor import Predictor
 from service.registry import Readiness, Registry
 from service.reloader import Control, Reloader, at_start
 from service.repository import Found, scan
 from service.settings import Settings, is_loopback
+from service.statistics import Statistics
 from service.web.errors import ErrorAnswers
 from service.web.exchange import WebOptions, WebParts
 from service.web.guard import Guard
@@ -41,6 +43,7 @@ class Core:
     predictor: Predictor
     executors: tuple[ThreadPoolExecutor, ...]
     metrics: Metrics
+    statistics: Statistics
 
     async def aclose(self) -> None:
         """Answer what runs, close the models, end the threads."""
@@ -61,7 +64,8 @@ def make_core(settings: Settings, found: Sequence[Found]) -> Core:
     runs = ThreadPoolExecutor(threads, thread_name_prefix="engine")
     inputs = ThreadPoolExecutor(threads, thread_name_prefix="inputs")
     loads = ThreadPoolExecutor(threads, thread_name_prefix="loads")
-    metrics = Metrics(__version__)
+    metrics, statistics = Metrics(__version__), Statistics()
+    observer = Observers(metrics, statistics)
     control = control_of(settings)
     registry = Registry(
         at_start(found, control),
@@ -74,11 +78,11 @@ def make_core(settings: Settings, found: Sequence[Found]) -> Core:
         readiness=Readiness(settings.readiness == "strict", settings.ready_requires),
         executor=runs,
         loads=loads,
-        observer=metrics,
+        observer=observer,
     )
     reloader = Reloader(registry, settings.repository, control)
-    predictor = Predictor(registry, inputs, metrics, max_instances=settings.queue_rows)
-    return Core(registry, reloader, predictor, (runs, inputs, loads), metrics)
+    predictor = Predictor(registry, inputs, observer, max_instances=settings.queue_rows)
+    return Core(registry, reloader, predictor, (runs, inputs, loads), metrics, statistics)
 
 
 def control_of(settings: Settings) -> Control:
@@ -117,7 +121,14 @@ def create_app(settings: Settings, found: Sequence[Found] | None = None) -> Fast
         root_path=settings.root_path,
         access_log=settings.access_log,
     )
-    set_up(app, WebParts(core.registry, core.predictor, options), core.metrics)
+    parts = WebParts(
+        core.registry,
+        core.predictor,
+        options,
+        repository=core.reloader,
+        history=core.statistics,
+    )
+    set_up(app, parts, core.metrics)
     return app
 
 

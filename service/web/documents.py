@@ -208,7 +208,8 @@ METADATA = _get(
 )
 INDEX = _get("The models' names", {"models": ["tiny"]})
 SERVER = _get(
-    "The server's name and version", {"name": "onnxport", "version": "1.0.0", "extensions": []}
+    "The server's name and version",
+    {"name": "onnxport", "version": "1.0.0", "extensions": ["statistics"]},
 )
 INFO = _get(
     "Everything known of a model: contract, evaluation, parity, provider, files, state",

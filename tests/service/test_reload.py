@@ -338,6 +338,17 @@ async def test_a_model_can_be_loaded_while_its_forerunner_drains(tmp_path: Path)
         assert await made.reloader.index() == [IndexRow("m", 1, State.READY)]
 
 
+async def test_a_model_that_is_loaded_again_is_no_longer_unloaded(tmp_path: Path) -> None:
+    """The index says what is, not what was: the version that went is not listed any more."""
+    put_model(tmp_path)
+    async with rig(tmp_path, ALL) as made:
+        await made.reloader.unload("m")
+        put_model(tmp_path, versions=[2])
+        await made.reloader.load("m")
+        await chance()
+        assert await made.reloader.index() == [IndexRow("m", 2, State.READY)]
+
+
 async def test_unloading_needs_neither_the_files_nor_the_model(tmp_path: Path) -> None:
     """Who cleans up deletes the folder first; a name that nobody knows is as good as unloaded."""
     model = put_model(tmp_path)

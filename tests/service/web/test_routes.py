@@ -15,6 +15,12 @@ from tests.support.apps import make_app
 from tests.support.clients import client_of, serving
 from tests.support.fakes import FakeModels, view
 
+SERVER = {
+    "name": "onnxport",
+    "version": __version__,
+    "extensions": ["model_repository", "model_configuration", "statistics"],
+}
+
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
@@ -22,8 +28,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
     ("path", "content"),
     [
         ("/", {"status": "alive"}),
-        ("/v2", {"name": "onnxport", "version": __version__, "extensions": []}),
-        ("/v2/", {"name": "onnxport", "version": __version__, "extensions": []}),
+        ("/v2", SERVER),
+        ("/v2/", SERVER),
         ("/v2/health/live", {"live": True}),
         ("/v2/health/ready", {"ready": True}),
         ("/v2/models/pair/ready", {"name": "pair", "ready": True}),
