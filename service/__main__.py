@@ -111,6 +111,8 @@ def _flag(name: str) -> signatures.Parameter:
     field = Settings.model_fields[name]
     kind: Any = bool | None if field.annotation is bool else str | None
     default = field.default
+    if isinstance(default, tuple):
+        kind = list[str] | None
     shown = ",".join(default) if isinstance(default, tuple) else str(default)
     help_text = f"{field.description} (default: {shown or 'none'})"
     option = typer.Option(f"--{name.replace('_', '-')}", help=help_text, show_default=False)
@@ -222,11 +224,10 @@ def _verify(
     """Prove the models at PATH as a server would before it takes traffic; exit 1 if one fails."""
     settings = load_settings({})
 
-    from service import inspection, printing
+    from service import inspection, local, printing
     from service.app import load_options
-    from service.repository import scan
 
-    found = scan(path)
+    found = local.find_all(path)
     if not found:
         raise ConfigurationError(f"{path}: holds no model")
     proofs = [inspection.prove(one, load_options(settings)) for one in found]

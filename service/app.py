@@ -19,11 +19,14 @@ from service.engine import EngineOptions, check_wheels
 from service.errors import ServiceError
 from service.loader import LoadOptions
 from service.metrics import Metrics
+from service.observer import Observers
 from service.platforms import TITLES
 from service.predictor import Predictor
 from service.registry import Readiness, Registry
+from service.reloader import Control, Reloader, at_start
 from service.repository import Found, named, scan
 from service.settings import Settings, is_loopback
+from service.statistics import Statistics
 from service.web.errors import ErrorAnswers
 from service.web.exchange import WebOptions, WebParts
 from service.web.guard import Guard
@@ -36,29 +39,37 @@ _log = logging.getLogger("onnxport.app")
 class Core:
     """What answers requests, without HTTP; the command line uses the same parts."""
 
-    found: tuple[Found, ...]
     registry: Registry
+    reloader: Reloader
     predictor: Predictor
     executors: tuple[ThreadPoolExecutor, ...]
     metrics: Metrics
+    statistics: Statistics
 
     async def aclose(self) -> None:
         """Answer what runs, close the models, end the threads."""
+        await self.reloader.aclose()
         await self.registry.aclose()
         for executor in self.executors:
             executor.shutdown()
 
 
 def make_core(settings: Settings, found: Sequence[Found]) -> Core:
-    """Build the runtime for these models; nothing is loaded yet."""
+    """Build the runtime for these models; nothing is loaded yet.
+
+    Raises ConfigurationError if one that is to be loaded at the start is not among them.
+    """
     threads = usable_cores() if settings.threads == "auto" else settings.threads
-    # Each has threads of its own: neither loads nor a queue of pictures may hold up a run.
+    # Each kind of work has threads of its own: a queue of pictures, or models that are loaded
+    # while others answer, must not hold up a run.
     runs = ThreadPoolExecutor(threads, thread_name_prefix="engine")
     inputs = ThreadPoolExecutor(threads, thread_name_prefix="inputs")
     loads = ThreadPoolExecutor(threads, thread_name_prefix="loads")
-    metrics = Metrics(__version__)
+    metrics, statistics = Metrics(__version__), Statistics()
+    observer = Observers(metrics, statistics)
+    control = control_of(settings)
     registry = Registry(
-        found,
+        at_start(found, control),
         options=load_options(settings),
         policy=BatchPolicy(
             max_rows=settings.max_batch_rows,
@@ -68,10 +79,16 @@ def make_core(settings: Settings, found: Sequence[Found]) -> Core:
         readiness=Readiness(settings.readiness == "strict", settings.ready_requires),
         executor=runs,
         loads=loads,
-        observer=metrics,
+        observer=observer,
     )
-    predictor = Predictor(registry, inputs, metrics, max_instances=settings.queue_rows)
-    return Core(tuple(found), registry, predictor, (runs, inputs, loads), metrics)
+    reloader = Reloader(registry, settings.repository, control, model_name=settings.model_name)
+    predictor = Predictor(registry, inputs, observer, max_instances=settings.queue_rows)
+    return Core(registry, reloader, predictor, (runs, inputs, loads), metrics, statistics)
+
+
+def control_of(settings: Settings) -> Control:
+    """Return who decides what is live."""
+    return Control(settings.model_control, settings.load_model)
 
 
 def load_options(settings: Settings) -> LoadOptions:
@@ -111,7 +128,14 @@ def create_app(settings: Settings, found: Sequence[Found] | None = None) -> Fast
         predict_route=settings.predict_route,
         access_log=settings.access_log,
     )
-    set_up(app, WebParts(core.registry, core.predictor, options), core.metrics)
+    parts = WebParts(
+        core.registry,
+        core.predictor,
+        options,
+        repository=core.reloader,
+        history=core.statistics,
+    )
+    set_up(app, parts, core.metrics)
     return app
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 
@@ -40,7 +41,7 @@ class TooLarge(ServiceError):
 
 
 class ModelNotFound(ServiceError):
-    """No model, or no version of it, has this name."""
+    """No model, or no version or label of it, has this name."""
 
     code = "model_not_found"
 
@@ -50,6 +51,33 @@ class ModelNotFound(ServiceError):
         if label:
             which = f"'{name}' label '{label}'"
         super().__init__(f"Request for unknown model: {which} is not found")
+
+
+class NotInRepository(ServiceError):
+    """A model that should be loaded is not on disk."""
+
+    code = "model_not_found"
+
+    def __init__(self, name: str, where: str) -> None:
+        """Name the model and where it was looked for, in the words of Triton's clients."""
+        super().__init__(f"failed to load '{name}', no such model in {where}")
+
+
+class LoadRefused(ServiceError):
+    """A model on disk was tried and failed; what answered before still does."""
+
+    code = "load_refused"
+
+    def __init__(self, name: str, reasons: Mapping[int, str]) -> None:
+        """Give the reason of every version that failed."""
+        each = "; ".join(f"version {version}: {why}" for version, why in sorted(reasons.items()))
+        super().__init__(f"failed to load '{name}', {each}")
+
+
+class ControlDisabled(ServiceError):
+    """Models may not be loaded or unloaded by request as the server was started."""
+
+    code = "control_disabled"
 
 
 class ModelNotReady(ServiceError):

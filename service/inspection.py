@@ -10,7 +10,7 @@ from service.bundle import REPORTS, is_bundle, read_bundle
 from service.contract import Contract
 from service.errors import ConfigurationError, ServiceError
 from service.loader import LoadOptions
-from service.repository import Found, scan
+from service.repository import Found
 
 
 def inspect_path(path: Path) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def inspect_path(path: Path) -> dict[str, Any]:
     """
     if path.is_file():
         return {"kind": "onnx", "path": str(path), "model": modelfile.inspect(path).as_json()}
-    found = scan(path)
+    found = local.find_all(path)
     if len(found) != 1:
         names = ", ".join(one.name for one in found) or "no model"
         raise ConfigurationError(f"{path}: holds {names}; name one of them")

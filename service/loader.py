@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
 
 from service import engine as engines
 from service import modelfile
@@ -19,11 +18,10 @@ from service.modelfile import ModelInfo
 from service.pipeline import Pipeline, make_pipeline
 from service.prober import Probe, probe
 from service.repository import Found
+from service.serving import Verify
 from service.showcase import Showcase, showcase_of
 from service.tensors import ANY_SHAPE
 from service.verifier import check_contract, verify
-
-Verify = Literal["enforce", "advisory", "off"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +92,11 @@ def load_model(found: Found, options: LoadOptions, on_step: Callable[[str], None
         "load_seconds": round(time.monotonic() - started, 3),
     }
     return Loaded(proved.contract, pipeline, engine, info, showcase)
+
+
+def options_for(found: Found, options: LoadOptions) -> LoadOptions:
+    """Return the options with what the model's own rules say otherwise."""
+    return options if found.rules.verify is None else replace(options, verify=found.rules.verify)
 
 
 def bare_contract(engine: OrtEngine, *, batchable: bool = False) -> Contract:
@@ -212,7 +215,8 @@ def _about(
 
 def _notes(found: Found, model: ModelInfo | None, contract: Contract) -> list[str]:
     """Return what is unusual about a model, one sentence each."""
-    notes = model.notes if model else [f"{found.model_file.name} is in ORT format, not inspected"]
+    notes = list(found.notes)
+    notes += model.notes if model else [f"{found.model_file.name} is in ORT format, not inspected"]
     for spec in contract.input_specs:
         if spec.optional:
             notes.append(f"input '{spec.name}' may be left out; a call that sends it runs alone")

@@ -10,8 +10,9 @@ from service.answers import answers
 from service.arrays import load_json
 from service.calls import CHUNK, calls_for
 from service.errors import ConfigurationError, EngineFailure, InvalidRequest, TooLarge
-from service.loader import Loaded, LoadOptions, load_model
+from service.loader import Loaded, LoadOptions, load_model, options_for
 from service.pipeline import NPZ, Row
+from service.reloader import Policy, wanted
 from service.repository import Found, scan
 
 _MEDIA_TYPES = {
@@ -39,18 +40,23 @@ def find(model: str, repository: Path) -> Found:
     path = Path(model)
     if not path.exists() and not repository.exists():
         raise ConfigurationError(f"{model}: no such file, and there is no repository {repository}")
-    found = scan(path if path.exists() else repository)
+    found = find_all(path) if path.exists() else wanted(scan(repository), Policy())
     matching = found if path.exists() else [one for one in found if one.name == model]
-    if len(matching) == 1:
-        return matching[0]
-    names = ", ".join(one.name for one in found) or "no model"
+    names = ", ".join(dict.fromkeys(one.name for one in found)) or "no model"
+    if len({one.name for one in matching}) == 1:
+        return max(matching, key=lambda one: one.version)
     where = path if path.exists() else repository
     raise ConfigurationError(f"{model}: not one model; {where} holds {names}")
 
 
+def find_all(path: Path) -> list[Found]:
+    """Return what a server would load at a path."""
+    return wanted(scan(path), Policy())
+
+
 def load(found: Found, options: LoadOptions) -> Loaded:
     """Load and verify one model in this thread."""
-    return load_model(found, options, lambda _: None)
+    return load_model(found, options_for(found, options), lambda _: None)
 
 
 def predict_files(loaded: Loaded, files: Sequence[Path]) -> list[FileAnswer]:

@@ -93,7 +93,10 @@ class Metrics:
         )
 
     def model_state(self, model: str, version: int, state: str) -> None:
-        """Show the state, and let the model's rates begin at zero."""
+        """Show the state, and let the model's rates begin at zero; unloaded ones leave the page."""
+        if state == "UNLOADED":
+            self._forget(model, version)
+            return
         for known in STATES:
             self._state.labels(model, version, known).set(known == state)
         self._requests.labels(model, version, "success")
@@ -101,6 +104,19 @@ class Metrics:
         self._queue_rows.labels(model, version)
         self._batch_rows.labels(model, version)
         self._batch_seconds.labels(model, version)
+
+    def _forget(self, model: str, version: int) -> None:
+        # A trainer that publishes every hour must not grow the page for ever.
+        for instrument in (
+            self._state,
+            self._requests,
+            self._rows,
+            self._seconds,
+            self._queue_rows,
+            self._batch_rows,
+            self._batch_seconds,
+        ):
+            instrument.remove_by_labels({"model_name": model, "model_version": str(version)})
 
     def request(
         self,

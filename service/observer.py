@@ -49,6 +49,47 @@ class Observer(Protocol):
         """Note how many rows of a model wait."""
 
 
+class Observers:
+    """Several observers as one; each hears of every event, in order."""
+
+    def __init__(self, *observers: Observer) -> None:
+        """Keep who is to be told."""
+        self._observers = observers
+
+    def model_state(self, model: str, version: int, state: str) -> None:
+        """Pass the event on."""
+        for observer in self._observers:
+            observer.model_state(model, version, state)
+
+    def request(
+        self,
+        model: str,
+        version: int,
+        *,
+        outcome: str,
+        rows: int,
+        seconds: Mapping[str, float],
+    ) -> None:
+        """Pass the event on."""
+        for observer in self._observers:
+            observer.request(model, version, outcome=outcome, rows=rows, seconds=seconds)
+
+    def refused(self, code: str) -> None:
+        """Pass the event on."""
+        for observer in self._observers:
+            observer.refused(code)
+
+    def batch(self, report: BatchReport) -> None:
+        """Pass the event on."""
+        for observer in self._observers:
+            observer.batch(report)
+
+    def queue(self, model: str, version: int, rows: int) -> None:
+        """Pass the event on."""
+        for observer in self._observers:
+            observer.queue(model, version, rows)
+
+
 class NullObserver:
     """An observer that notes nothing, for uses without metrics such as the command line."""
 

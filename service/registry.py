@@ -1,139 +1,36 @@
-"""What is live: every version with its state, and the lease that keeps it open while it answers."""
+"""What is live: the table of versions that answer, and how one takes another's place."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from enum import StrEnum
+from contextlib import AbstractContextManager, asynccontextmanager
+from weakref import WeakValueDictionary
 
-from service.batcher import Batcher, BatchPolicy
-from service.contract import Contract
-from service.errors import ModelNotFound, ModelNotReady, ServiceError
-from service.loader import Loaded, LoadOptions, load_model
-from service.logs import printable
-from service.observer import BatchReport, Observer
+from service.batcher import BatchPolicy
+from service.entry import Entry, LiveModel, Load, Means
+from service.errors import ModelNotFound, ModelNotReady
+from service.lifecycle import (
+    LEAVING,
+    LEGAL_MOVES,
+    ModelView,
+    Readiness,
+    Standing,
+    State,
+    counted,
+    is_ready,
+)
+from service.loader import LoadOptions, load_model
+from service.observer import Observer
 from service.repository import Found
-from service.showcase import Showcase
-from service.tensors import TensorSpec
+from service.serving import ServingRules
+
+__all__ = ["LEGAL_MOVES", "LiveModel", "ModelView", "Readiness", "Registry", "State", "is_ready"]
 
 _log = logging.getLogger("onnxport.registry")
-
-
-class State(StrEnum):
-    """The life of a version; `LEGAL_MOVES` says what may follow what."""
-
-    PENDING = "PENDING"
-    LOADING = "LOADING"
-    VERIFYING = "VERIFYING"
-    READY = "READY"
-    DRAINING = "DRAINING"
-    FAILED = "FAILED"
-    UNLOADED = "UNLOADED"
-
-
-LEGAL_MOVES: Mapping[State, frozenset[State]] = {
-    State.PENDING: frozenset({State.LOADING, State.UNLOADED}),
-    State.LOADING: frozenset({State.VERIFYING, State.FAILED}),
-    State.VERIFYING: frozenset({State.READY, State.FAILED}),
-    State.READY: frozenset({State.DRAINING}),
-    State.DRAINING: frozenset({State.UNLOADED}),
-    State.FAILED: frozenset({State.UNLOADED}),
-    State.UNLOADED: frozenset(),
-}
-
-_LOADING = (State.LOADING, State.VERIFYING)
-
-
-@dataclass(frozen=True, slots=True)
-class ModelView:
-    """What anybody may know about one version, as plain values.
-
-    ``reason`` is "" unless the version has failed; ``inputs``, ``outputs`` and ``info`` are empty
-    until it has been opened, ``showcase`` and ``contract`` are None.
-    """
-
-    name: str
-    version: int
-    state: State
-    reason: str
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    info: dict[str, object]
-    showcase: Showcase | None = None
-    contract: Contract | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class LiveModel:
-    """A version that answers: what it needs to turn a request into an answer."""
-
-    name: str
-    version: int
-    loaded: Loaded
-    batcher: Batcher
-
-    @property
-    def info(self) -> dict[str, object]:
-        """What is known of the model, with what its runs have taught since it was loaded."""
-        if not self.batcher.broken:
-            return self.loaded.info
-        batching = {"rows_independent": False, "why": self.batcher.broken}
-        return {**self.loaded.info, "batching": batching}
-
-
-@dataclass(slots=True)
-class _Entry:
-    """One version; changed only on the event loop, by the registry."""
-
-    found: Found
-    state: State = State.PENDING
-    reason: str = ""
-    live: LiveModel | None = None
-    leases: int = 0
-    unused: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def view(self) -> ModelView:
-        loaded = self.live.loaded if self.live else None
-        return ModelView(
-            self.found.name,
-            self.found.version,
-            self.state,
-            self.reason,
-            loaded.contract.input_specs if loaded else (),
-            loaded.contract.output_specs if loaded else (),
-            self.live.info if self.live else {},
-            loaded.showcase if loaded else None,
-            loaded.contract if loaded else None,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Readiness:
-    """When the server as a whole is ready.
-
-    Normally: every version has ended its first attempt and one is READY, or none is wanted.
-    ``strict`` asks for all, ``requires`` for the named models.
-    """
-
-    strict: bool = False
-    requires: tuple[str, ...] = ()
-
-
-def is_ready(states: Sequence[tuple[str, State]], rule: Readiness) -> bool:
-    """Decide readiness from the (name, state) of every wanted version."""
-    ready = {name for name, state in states if state is State.READY}
-    if not set(rule.requires) <= ready:
-        return False
-    if rule.strict:
-        return all(state is State.READY for _, state in states)
-    ended = all(state in (State.READY, State.FAILED) for _, state in states)
-    return ended and (bool(ready) or not states)
 
 
 class Registry:
@@ -149,156 +46,186 @@ class Registry:
         executor: Executor,
         loads: Executor,
         observer: Observer,
+        load: Load = load_model,
     ) -> None:
-        """Keep what is wanted; nothing is loaded before `open`.
+        """Keep what is wanted from the start; nothing is loaded before `open`.
 
         Models run on ``executor`` and load on ``loads``, so that no run waits for a load.
         """
-        self._options = options
-        self._policy = policy
         self._readiness = readiness
-        self._executor = executor
-        self._loads = loads
-        self._observer = observer
-        # Changed only by the methods below, on the event loop.
-        self._entries = {(f.name, f.version): _Entry(f) for f in found}
+        self._means = Means(load, options, policy, loads, executor, observer)
+        # Changed only by the methods below, on the event loop: by name and version what answers,
+        # or is to answer; a replacement stands beside the table until it is ready.
+        self._models: dict[str, dict[int, Entry]] = {}
+        self._rules: dict[str, ServingRules] = {}
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._leaving: set[asyncio.Task[None]] = set()
         self._loading: asyncio.Task[None] | None = None
+        self._closing = False
+        for one in found:
+            self._put(Entry(one, self._means, first=True))
 
     def __repr__(self) -> str:
-        """Show how many versions are in which state."""
-        counts = Counter(entry.state for entry in self._entries.values())
-        return f"<Registry {', '.join(f'{n} {state}' for state, n in counts.items())}>"
+        """Show how many versions are in which state, and how many drain."""
+        counts = Counter(entry.state for entry in self._entries())
+        shown = [f"{n} {state}" for state, n in counts.items()]
+        shown += [f"{len(self._leaving)} leaving"] if self._leaving else []
+        return f"<Registry {', '.join(shown)}>"
 
     async def open(self) -> None:
         """Start to load every version in the background and return at once."""
-        for entry in self._entries.values():
-            self._observer.model_state(entry.found.name, entry.found.version, entry.state)
+        for entry in self._entries():
+            entry.report()
         self._loading = asyncio.create_task(self._load_all())
 
     async def _load_all(self) -> None:
-        loads = (self._load(entry) for entry in self._entries.values())
+        loads = (self._load_first(name) for name in list(self._models))
         for surprise in await asyncio.gather(*loads, return_exceptions=True):
             if surprise is not None:
                 _log.error("a load failed in a way that was not foreseen", exc_info=surprise)
 
-    async def _load(self, entry: _Entry) -> None:
-        loop = asyncio.get_running_loop()
+    async def _load_first(self, name: str) -> None:
+        async with self.turn(name):
+            entries = self._models.get(name, {}).values()
+            await self._attempt([entry for entry in entries if entry.state is State.PENDING])
 
-        def on_step(step: str) -> None:
-            loop.call_soon_threadsafe(self._move, entry, State(step))
+    @asynccontextmanager
+    async def turn(self, name: str) -> AsyncIterator[None]:
+        """Wait until nobody else loads or unloads the model, and keep them waiting."""
+        async with self._turns.setdefault(name, asyncio.Lock()):
+            yield
 
-        self._move(entry, State.LOADING)
+    async def load(self, found: Sequence[Found]) -> dict[int, str]:
+        """Load versions of a model and return why any failed, by version; in its turn only.
+
+        What answers goes on answering until its replacement is READY, and stays, with the reason
+        to be seen, where that fails.
+        """
+        if self._closing:
+            raise ModelNotReady("the server is shutting down")
+        entries = [self._stage(one) for one in found]
+        await self._attempt(entries)
+        return {e.found.version: e.reason for e in entries if e.state is State.FAILED}
+
+    def _stage(self, found: Found) -> Entry:
+        entry, held = Entry(found, self._means), self._held(found)
+        if held is None or held.state is not State.READY:
+            self._put(entry)
+        return entry
+
+    async def _attempt(self, entries: Sequence[Entry]) -> None:
+        """Load versions of one model; only when all have ended raise what was not foreseen."""
+        for note in dict.fromkeys(note for entry in entries for note in entry.found.notes):
+            _log.warning("model %s: %s", entries[0].found.name, note)
+        ended = await asyncio.gather(*map(self._load, entries), return_exceptions=True)
+        for surprise in ended:
+            if surprise is not None:
+                raise surprise
+
+    async def _load(self, entry: Entry) -> None:
         try:
-            loaded = await loop.run_in_executor(
-                self._loads, load_model, entry.found, self._options, on_step
-            )
-        except ServiceError as error:
-            self._fail(entry, str(error))
-            return
-        except (OSError, MemoryError) as error:
-            self._fail(entry, f"{entry.found.path}: {error}")
-            return
+            await entry.load()
         finally:
-            # A surprise travels on to the log, but must not leave the version loading for ever.
-            if sys.exception() is not None and entry.state in _LOADING:
-                self._fail(entry, "internal error while loading")
-        entry.live = LiveModel(
-            entry.found.name, entry.found.version, loaded, self._batcher(entry, loaded)
-        )
-        self._move(entry, State.READY)
+            self._settle(entry)
 
-    def _batcher(self, entry: _Entry, loaded: Loaded) -> Batcher:
-        name, version, observer = entry.found.name, entry.found.version, self._observer
-        policy = self._policy
-        return Batcher(
-            loaded.engine.run,
-            BatchPolicy(
-                max_rows=policy.max_rows,
-                queue_rows=policy.queue_rows,
-                # One dispatcher is best on a GPU: calls share the device and queue there.
-                concurrency=1 if loaded.engine.provider == "cuda" else policy.concurrency,
-                batchable=loaded.contract.batchable,
-            ),
-            self._executor,
-            on_batch=lambda jobs, rows, seconds: observer.batch(
-                BatchReport(name, version, jobs, rows, seconds)
-            ),
-            on_queue=lambda rows: observer.queue(name, version, rows),
-        )
-
-    def _fail(self, entry: _Entry, reason: str) -> None:
-        # Paths and names in a file may hold what no answer can carry.
-        entry.reason = printable(reason)
-        self._move(entry, State.FAILED)
-        _log.error("model %s version %d: %s", entry.found.name, entry.found.version, entry.reason)
-
-    def _move(self, entry: _Entry, state: State) -> None:
-        if state not in LEGAL_MOVES[entry.state]:
-            # A thread's late report of a step that has already ended.
+    def _settle(self, entry: Entry) -> None:
+        """Swap one reference, and let what it meant before drain; or keep that, with the reason."""
+        held = self._held(entry.found)
+        if held is entry or held is None:
             return
-        entry.state = state
-        self._observer.model_state(entry.found.name, entry.found.version, state)
-        if state is not State.FAILED:
-            _log.info("model %s version %d: %s", entry.found.name, entry.found.version, state)
+        if entry.state is State.READY:
+            self._put(entry)
+            entry.report()
+            self._retire(held)
+        else:
+            held.reason = f"its replacement failed: {entry.reason}"
+
+    def adopt(self, name: str, rules: ServingRules) -> None:
+        """Put a model's rules in force: from now on its labels name what they say."""
+        if name in self._models:
+            self._rules[name] = rules
+
+    def unload(self, name: str, versions: Iterable[int]) -> None:
+        """Take versions out of service at once and let them drain; in the model's turn only."""
+        for version in versions:
+            entry = self._models.get(name, {}).get(version)
+            if entry is not None:
+                self._retire(entry)
+
+    def _retire(self, entry: Entry) -> None:
+        if entry.state in LEAVING:
+            return
+        entry.leave()
+        task = asyncio.create_task(self._close(entry))
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+
+    async def _close(self, entry: Entry) -> None:
+        """Close a version and forget it, unless it is there to say that the server is closed."""
+        await entry.aclose()
+        name, version = entry.found.name, entry.found.version
+        if self._held(entry.found) is not entry or self._closing:
+            return
+        del self._models[name][version]
+        if not self._models[name]:
+            del self._models[name], self._rules[name]
+
+    def _put(self, entry: Entry) -> None:
+        versions = self._models.setdefault(entry.found.name, {})
+        held = versions.get(entry.found.version)
+        if held is not None:
+            held.stands = False
+        entry.stands = True
+        versions[entry.found.version] = entry
+        self._rules.setdefault(entry.found.name, entry.found.rules)
+
+    def _held(self, found: Found) -> Entry | None:
+        return self._models.get(found.name, {}).get(found.version)
+
+    def _entries(self) -> list[Entry]:
+        models = self._models
+        return [
+            models[name][version] for name in sorted(models) for version in sorted(models[name])
+        ]
 
     def views(self) -> tuple[ModelView, ...]:
         """Return all versions, sorted by name and version."""
-        return tuple(self._entries[key].view() for key in sorted(self._entries))
+        return tuple(entry.view(self._rules[entry.found.name]) for entry in self._entries())
 
     def view(self, name: str, version: int | None = None) -> ModelView:
         """Return the named version, or without one the highest that is ready, else the highest."""
-        return self._entry(name, version).view()
+        return self._entry(name, version).view(self._rules[name])
 
     def version_of_label(self, name: str, label: str) -> int:
-        """Return the version that a label stands for; raises ModelNotFound: none has a label."""
-        self._entry(name, None)
-        raise ModelNotFound(name, label=label)
+        """Return the version that a model's label names; raises ModelNotFound if there is none."""
+        labels = self._rules[name].labels if name in self._rules else {}
+        version = labels.get(label)
+        if version is None or version not in self._models[name]:
+            raise ModelNotFound(name, label=label)
+        return version
 
     def ready(self) -> bool:
         """Whether the server as a whole should be sent traffic."""
-        states = [(entry.found.name, entry.state) for entry in self._entries.values()]
-        return is_ready(states, self._readiness)
+        standing = [Standing(e.found.name, e.state, e.first) for e in self._entries()]
+        return not self._closing and is_ready(counted(standing), self._readiness)
 
-    def _entry(self, name: str, version: int | None) -> _Entry:
-        entries = [
-            entry
-            for (known, number), entry in self._entries.items()
-            if known == name and version in (None, number)
-        ]
+    def _entry(self, name: str, version: int | None) -> Entry:
+        versions = self._models.get(name, {})
+        entries = [e for number, e in versions.items() if version in (None, number)]
         if not entries:
             raise ModelNotFound(name, version)
         return max(entries, key=lambda e: (e.state is State.READY, e.found.version))
 
-    @contextmanager
-    def lease(self, name: str, version: int | None = None) -> Iterator[LiveModel]:
+    def lease(self, name: str, version: int | None = None) -> AbstractContextManager[LiveModel]:
         """Hold a ready version open; raises ModelNotFound or ModelNotReady with its state."""
-        entry = self._entry(name, version)
-        if entry.live is None or entry.state is not State.READY:
-            reason = f": {entry.reason}" if entry.reason else ""
-            raise ModelNotReady(f"model '{name}' is not ready, it is {entry.state}{reason}")
-        entry.leases += 1
-        try:
-            yield entry.live
-        finally:
-            entry.leases -= 1
-            if not entry.leases:
-                entry.unused.set()
+        return self._entry(name, version).lease()
 
     async def aclose(self) -> None:
         """Let every lease end, then close the engines."""
+        self._closing = True
         if self._loading is not None:
             await self._loading
-        for entry in self._entries.values():
-            await self._unload(entry)
-
-    async def _unload(self, entry: _Entry) -> None:
-        live = entry.live
-        if live is not None:
-            self._move(entry, State.DRAINING)
-            while entry.leases:
-                entry.unused.clear()
-                await entry.unused.wait()
-            await live.batcher.aclose()
-            live.loaded.engine.close()
-            entry.live = None
-        self._move(entry, State.UNLOADED)
+        for entry in self._entries():
+            self._retire(entry)
+        while self._leaving:
+            await asyncio.gather(*self._leaving)

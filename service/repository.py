@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from service.bundle import is_bundle, is_version
@@ -12,6 +12,9 @@ from service.contract import MODEL_FILE
 from service.errors import ConfigurationError
 from service.graph import ORT_SUFFIX
 from service.logs import printable
+from service.serving import SERVING_FILE, ServingRules, read_rules
+
+TRITON_FILE = "config.pbtxt"
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _RESERVED = frozenset({"stats"})
@@ -20,12 +23,18 @@ _SUFFIXES = (".onnx", ORT_SUFFIX)
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One version of one model; ``problem`` says why it cannot be loaded, "" if it can be tried."""
+    """One version of one model; ``problem`` says why it cannot be loaded, "" if it can be tried.
+
+    ``rules`` are those of the whole model, from its `serving.toml`; ``notes`` are what its user
+    should know of the model's folder.
+    """
 
     name: str
     version: int
     path: Path
     problem: str = ""
+    rules: ServingRules = field(default_factory=ServingRules)
+    notes: tuple[str, ...] = ()
 
     @property
     def model_file(self) -> Path:
@@ -53,7 +62,7 @@ def model_file_in(folder: Path) -> Path:
 
 
 def scan(path: Path) -> list[Found]:
-    """Return the newest version of every model at ``path``, sorted by name.
+    """Return every version of every model at ``path``, sorted by name and version.
 
     ``path`` is a repository (``<model>/<version>/model.onnx``), the folder of one model, one
     bundle, or one ``.onnx`` or ``.ort`` file.  Hidden names are ignored.  Raises
@@ -65,12 +74,13 @@ def scan(path: Path) -> list[Found]:
         raise ConfigurationError(f"{path}: no such file or folder")
     if _holds_model(path):
         return [_folder(path.resolve())]
-    newest: dict[str, Found] = {}
-    for found in _versions(path.resolve()) if _is_model(path) else _repository(path):
-        known = newest.get(found.name)
-        if known is None or found.version > known.version:
-            newest[found.name] = found
-    return [newest[name] for name in sorted(newest)]
+    if _is_model(path):
+        return _versions(path.resolve())
+    # Where a folder and a file claim the same name, the folder comes first and has it.
+    models: dict[str, list[Found]] = {}
+    for versions in _repository(path):
+        models.setdefault(versions[0].name, versions)
+    return [found for name in sorted(models) for found in models[name]]
 
 
 def named(found: Sequence[Found], name: str) -> list[Found]:
@@ -81,23 +91,36 @@ def named(found: Sequence[Found], name: str) -> list[Found]:
 
 
 def _renamed(one: Found, name: str) -> Found:
-    renamed = _found(name, one.version, one.path)
+    renamed = replace(one, name=name, problem=_found(name, one.version, one.path).problem)
     # What was wrong with the old name alone is wrong no longer.
     if one.problem and one.problem != _found(one.name, one.version, one.path).problem:
         return replace(renamed, problem=one.problem)
     return renamed
 
 
-def _repository(root: Path) -> Iterator[Found]:
+def _repository(root: Path) -> Iterator[list[Found]]:
+    """Yield the versions of each model, never none."""
     for entry in sorted(root.iterdir()):
         if entry.name.startswith("."):
             continue
-        if entry.is_file() and entry.suffix in _SUFFIXES:
-            yield _found(entry.stem, 1, entry)
-        elif entry.is_dir() and _holds_model(entry):
-            yield _found(entry.name, 1, entry)
-        elif entry.is_dir():
-            yield from _versions(entry)
+        try:
+            versions = _model(entry)
+        except OSError as error:
+            # What cannot be read is this one model's trouble.
+            problem = f"{entry}: {error.strerror}"
+            versions = [replace(_found(entry.name, 1, entry), problem=problem)]
+        if versions:
+            yield versions
+
+
+def _model(entry: Path) -> list[Found]:
+    if entry.is_file():
+        return [_found(entry.stem, 1, entry)] if entry.suffix in _SUFFIXES else []
+    if not entry.is_dir():
+        return []
+    if _holds_model(entry):
+        return [_ruled(_found(entry.name, 1, entry), entry)]
+    return _versions(entry)
 
 
 def _is_model(path: Path) -> bool:
@@ -111,13 +134,30 @@ def _is_model(path: Path) -> bool:
     return versions_only and any(_holds_model(entry) for entry in entries)
 
 
-def _versions(model: Path) -> Iterator[Found]:
-    for folder in model.iterdir():
-        if is_version(folder.name) and folder.is_dir():
-            found = _found(model.name, int(folder.name), folder)
-            if not found.problem and not _holds_model(folder):
-                found = Found(found.name, found.version, folder, f"{folder}: no {MODEL_FILE}")
-            yield found
+def _versions(model: Path) -> list[Found]:
+    folders = {int(f.name): f for f in model.iterdir() if is_version(f.name) and f.is_dir()}
+    versions = []
+    for number in sorted(folders):
+        folder = folders[number]
+        found = _ruled(_found(model.name, number, folder), model)
+        if not found.problem and not _holds_model(folder):
+            found = replace(found, problem=f"{folder}: no {MODEL_FILE}")
+        versions.append(found)
+    return versions
+
+
+def _ruled(found: Found, model: Path) -> Found:
+    """Return the version with the rules and notes of its model's folder.
+
+    Rules that cannot be read are a problem of this one model, never of the server.
+    """
+    notes: tuple[str, ...] = ()
+    if (model / TRITON_FILE).exists():
+        notes = (f"{TRITON_FILE} is ignored; what it says can be said in {SERVING_FILE}",)
+    try:
+        return replace(found, rules=read_rules(model), notes=notes)
+    except ConfigurationError as error:
+        return replace(found, problem=found.problem or str(error), notes=notes)
 
 
 def _file(path: Path) -> Found:
@@ -127,14 +167,15 @@ def _file(path: Path) -> Found:
     whole = path.parent.resolve() / path.name
     if path.stem == Path(MODEL_FILE).stem:
         folder = _folder(whole.parent)
-        return Found(folder.name, folder.version, whole, folder.problem)
+        return replace(folder, path=whole)
     return _found(path.stem, 1, whole)
 
 
 def _folder(path: Path) -> Found:
+    """Return the version in a folder; named by itself, it is not subject to its model's rules."""
     if is_version(path.name):
         return _found(path.parent.name, int(path.name), path)
-    return _found(path.name, 1, path)
+    return _ruled(_found(path.name, 1, path), path)
 
 
 def _found(name: str, version: int, path: Path) -> Found:

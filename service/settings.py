@@ -76,6 +76,12 @@ class Settings(BaseSettings):
     verify: Literal["enforce", "advisory", "off"] = Field(
         "enforce", description="What a bundle that fails its own proof means."
     )
+    model_control: Literal["none", "explicit"] = Field(
+        "none", description="None: all models at the start; explicit: what is asked for."
+    )
+    load_model: Names = Field(
+        (), description="With model_control explicit, the models to load at the start, * for all."
+    )
     readiness: Literal["normal", "strict"] = Field(
         "normal", description="Strict: the server is ready only if every model is."
     )
@@ -96,13 +102,16 @@ class Settings(BaseSettings):
     def _number_from_text(cls, value: object) -> object:
         return int(value) if isinstance(value, str) and value.isdecimal() else value
 
-    @field_validator("providers", "ready_requires", mode="before")
+    @field_validator("providers", "ready_requires", "load_model", mode="before")
     @classmethod
     def _names_from_text(cls, value: object) -> object:
-        """Read "cuda,cpu" as a flag or a variable carries it."""
-        if not isinstance(value, str) or value == "auto":
+        """Read "cuda,cpu" as a flag or a variable carries it; a flag may be given repeatedly."""
+        texts = [value] if isinstance(value, str) else value
+        if not isinstance(texts, list) or value == "auto":
             return value
-        return tuple(name.strip() for name in value.split(",") if name.strip())
+        if not all(isinstance(text, str) for text in texts):
+            return value
+        return tuple(name.strip() for text in texts for name in text.split(",") if name.strip())
 
     @field_validator("providers")
     @classmethod
@@ -133,6 +142,15 @@ class Settings(BaseSettings):
                 f"host {self.host}: everybody who reaches this machine could use the server; "
                 "add --allow-open (or ONNXPORT_ALLOW_OPEN=1) if that is meant, or listen on "
                 "127.0.0.1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _named_models_need_control(self) -> Self:
+        if self.load_model and self.model_control != "explicit":
+            raise ConfigurationError(
+                f"load_model {','.join(self.load_model)}: needs model_control explicit; with "
+                f"{self.model_control} every model is loaded"
             )
         return self
 

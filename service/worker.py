@@ -17,10 +17,11 @@ import typer
 import uvicorn
 
 from service import __version__, logs
-from service.app import create_app
+from service.app import control_of, create_app
 from service.bundle import read_bundle
 from service.contract import ImagePipeline, SequencePipeline, TextPipeline
 from service.errors import BundleError, ConfigurationError
+from service.reloader import at_start
 from service.repository import Found, named, scan
 from service.settings import Settings
 
@@ -61,7 +62,7 @@ def serve(settings: Settings, *, ignored: Sequence[str] = ()) -> None:
         _log.info("flags of KServe without a meaning here: %s", ", ".join(ignored))
     if settings.model_name and found and all(one.name != settings.model_name for one in found):
         _log.warning("no model is called %s: several keep their names", settings.model_name)
-    announce(settings, found, address_of(listener))
+    announce(settings, at_start(found, control_of(settings)), address_of(listener))
     # uvicorn raises the signal that ended it once more; the end was asked for, so it is no failure.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
@@ -96,7 +97,8 @@ def address_of(listener: socket.socket) -> str:
 def announce(settings: Settings, found: Sequence[Found], address: str) -> None:
     """Say where the server listens, what it serves and what to try next, on standard error."""
     # Bundles first: their contracts say what a call looks like.
-    first = sorted(found, key=lambda one: not one.is_bundle)[:_SHOWN]
+    newest = {one.name: one for one in found}.values()
+    first = sorted(newest, key=lambda one: not one.is_bundle)[:_SHOWN]
     calls = [example_call(one, address) for one in first]
     calls += [f"curl {address}/v1/models/{one.name}/info" for one in first[:1]]
     if not logs.is_text(settings.log_format, sys.stderr):
@@ -104,21 +106,28 @@ def announce(settings: Settings, found: Sequence[Found], address: str) -> None:
             "address": address,
             "repository": str(settings.repository),
             "platform": settings.platform,
-            "models": [one.name for one in found],
+            "models": [one.name for one in newest],
             "try": calls,
         }
         _log.info("listening", extra={"fields": fields})
         return
-    names = ", ".join(one.name for one in found)
+    names = ", ".join(one.name for one in newest)
     bold = typer.style(address, bold=True)
     typer.echo(f"onnxport {__version__} on {bold}, models from {settings.repository}", err=True)
     if not found:
-        typer.echo("It holds no model yet; train one with: onnxport-train cnn", err=True)
+        typer.echo(_how_to_fill(settings, address), err=True)
         return
     typer.echo(f"Models: {logs.printable(names)}\n\nTry next:", err=True)
     for call in calls:
         typer.echo(f"  {typer.style(logs.printable(call), fg='green')}", err=True)
     typer.echo(f"  {address}/docs\n\nCtrl-C ends it.\n", err=True)
+
+
+def _how_to_fill(settings: Settings, address: str) -> str:
+    if settings.model_control == "explicit":
+        load = f"curl -X POST {address}/v2/repository/models/NAME/load"
+        return f"No model is loaded yet; load one with: {load}"
+    return "It holds no model yet; train one with: onnxport-train cnn"
 
 
 def example_call(found: Found, address: str) -> str:

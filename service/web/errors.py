@@ -19,6 +19,7 @@ from service.web.exchange import ERROR_CODE, MODEL
 
 STATUS: Mapping[str, int] = {
     "invalid_request": 400,
+    "load_refused": 400,
     "model_not_found": 404,
     "not_acceptable": 406,
     "too_large": 413,
@@ -27,6 +28,7 @@ STATUS: Mapping[str, int] = {
     "not_built": 501,
     "model_not_ready": 503,
     "overloaded": 503,
+    "control_disabled": 503,
     "deadline_exceeded": 504,
 }
 _BEFORE_A_MODEL = frozenset({"model_not_found", "model_not_ready"})

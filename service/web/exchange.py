@@ -16,6 +16,8 @@ from starlette.types import Receive, Scope, Send
 from service.errors import InvalidRequest
 from service.predictor import Answered, Prediction
 from service.registry import ModelView
+from service.reloader import IndexRow
+from service.statistics import Counters
 from service.tensors import Tensors
 from service.web.encoding import Unpacker, coding_of
 
@@ -70,6 +72,30 @@ class Models(Protocol):
         ...
 
 
+class Repository(Protocol):
+    """What the roads need of the reloader."""
+
+    async def index(self) -> list[IndexRow]:
+        """Return everything in memory and on disk."""
+        ...
+
+    async def load(self, name: str) -> None:
+        """Load a model, or load it again."""
+        ...
+
+    async def unload(self, name: str) -> None:
+        """Take a model out of service."""
+        ...
+
+
+class History(Protocol):
+    """What the roads need of the statistics."""
+
+    def of(self, model: str, version: int) -> Counters:
+        """Return the counters of a version."""
+        ...
+
+
 class Answers(Protocol):
     """What the roads need of the predictor."""
 
@@ -105,6 +131,8 @@ class WebParts:
     models: Models
     answers: Answers
     options: WebOptions
+    repository: Repository
+    history: History
 
 
 def headers_of(scope: Scope) -> Mapping[bytes, bytes]:

@@ -11,7 +11,8 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from service.metrics import Metrics
-from service.web import documents, hosted_documents
+from service.web import documents, hosted_documents, repository_documents
+from service.web.admin import Admin
 from service.web.exchange import PROBE, ROAD, WebParts
 from service.web.infer import Infer
 from service.web.infer_document import INFER
@@ -58,14 +59,21 @@ def make_roads(parts: WebParts, metrics: Metrics) -> tuple[Road, ...]:
     """Return every road, the busiest first: routes are tried in order."""
     infer, predict = Infer(parts), Predict(parts)
     routes, models = Routes(parts, metrics), ModelRoads(parts)
+    admin, about = Admin(parts), repository_documents
     return (
         *_hosted(parts, routes, Invocations(parts, infer=infer, predict=predict)),
         *_both("POST", "/v2/models", "/infer", infer, INFER),
         *_every("POST", ":predict", predict, documents.PREDICT),
         *_health(routes),
         *_both("GET", "/v2/models", "/ready", routes.model_ready, documents.MODEL_READY),
+        *_both("GET", "/v2/models", "/config", routes.config, about.CONFIG),
+        *_both("GET", "/v2/models", "/stats", routes.statistics, about.STATISTICS),
+        Road("GET", "/v2/models/stats", routes.all_statistics, about.STATISTICS),
         *_both("GET", "/v2/models", "", routes.metadata, documents.METADATA),
         Road("GET", "/v2/models", routes.models, documents.INDEX),
+        Road("POST", "/v2/repository/index", admin.index, about.INDEX),
+        Road("POST", f"/v2/repository/models{_NAME}/load", admin.load, about.LOAD),
+        Road("POST", f"/v2/repository/models{_NAME}/unload", admin.unload, about.UNLOAD),
         Road("GET", "/v2", routes.server, documents.SERVER),
         Road("GET", "/v2/", routes.server),
         Road("GET", "/v1/models", models.index, documents.INDEX),

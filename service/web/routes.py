@@ -1,8 +1,8 @@
-"""The GET roads of V2 and of the server itself: health, metadata, metrics."""
+"""The GET roads of V2 and of the server itself: health, metadata, config, stats, metrics."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,15 +13,18 @@ from service.metrics import CONTENT_TYPE, Metrics
 from service.registry import ModelView, State
 from service.tensors import TensorSpec
 from service.web.exchange import WebParts, json_response, model_of
+from service.web.modelconfig import PLATFORM, config_of
 
 SERVER_NAME = "onnxport"
-PLATFORM = "onnxruntime_onnx"
 # In Triton's words; no extension is claimed that is not built.
 EXTENSIONS = (
     "binary_tensor_data",
     "classification",
+    "model_configuration",
+    "model_repository",
     "parameters",
     "schedule_policy",
+    "statistics",
 )
 _ENDED = frozenset({State.READY, State.FAILED, State.DRAINING, State.UNLOADED})
 
@@ -32,6 +35,7 @@ class Routes:
     def __init__(self, parts: WebParts, metrics: Metrics) -> None:
         """Keep what the roads ask."""
         self._models = parts.models
+        self._history = parts.history
         self._metrics = metrics
 
     async def root(self, request: Request) -> Response:
@@ -77,9 +81,7 @@ class Routes:
     async def metadata(self, request: Request) -> Response:
         """Tell a model's inputs and outputs; 503 until they are known."""
         name, version = model_of(request.scope)
-        view = self._models.view(name, version)
-        if view.state is not State.READY:
-            raise ModelNotReady(not_ready(view))
+        view = self._ready_view(name, version)
         return json_response(
             {
                 "name": name,
@@ -96,6 +98,35 @@ class Routes:
             for view in self._models.views()
             if view.name == name and view.state is State.READY and version in (None, view.version)
         ]
+
+    async def config(self, request: Request) -> Response:
+        """Tell how a model is run, in Triton's words; 503 until it is known."""
+        return json_response(config_of(self._ready_view(*model_of(request.scope))))
+
+    async def statistics(self, request: Request) -> Response:
+        """Tell what a model's ready versions have done; 503 if none is ready."""
+        name, version = model_of(request.scope)
+        self._ready_view(name, version)
+        return self._statistics((name, one) for one in self._ready_versions(name, version))
+
+    async def all_statistics(self, request: Request) -> Response:
+        """Tell what every ready version has done."""
+        del request
+        views = self._models.views()
+        return self._statistics((v.name, v.version) for v in views if v.state is State.READY)
+
+    def _statistics(self, versions: Iterable[tuple[str, int]]) -> Response:
+        stats = [
+            {"name": name, "version": str(version), **self._history.of(name, version).as_json()}
+            for name, version in versions
+        ]
+        return json_response({"model_stats": stats})
+
+    def _ready_view(self, name: str, version: int | None) -> ModelView:
+        view = self._models.view(name, version)
+        if view.state is not State.READY:
+            raise ModelNotReady(not_ready(view))
+        return view
 
     async def model_ready(self, request: Request) -> Response:
         """Say whether a model answers; 503 with the reason if not."""

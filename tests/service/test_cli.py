@@ -182,12 +182,36 @@ def test_verify_fails_on_a_changed_file(capsys: pytest.CaptureFixture[str]) -> N
     assert "model.onnx" in out
 
 
+def test_models_of_several_versions(capsys: pytest.CaptureFixture[str]) -> None:
+    """A name means the version that a server answers with; verify proves what it would load."""
+    for version in (1, 2, 3):
+        models.write_doubler(Path("r") / "m" / str(version) / "model.onnx")
+    (Path("r") / "m" / "serving.toml").write_text("versions = {specific = [1, 2]}")
+    Path("x.json").write_text("[1, 2]")
+    out = succeeded(capsys, "predict", "m", "x.json", "--repository", "r", "--output", "json")
+    assert json.loads(out)["version"] == 2
+    proofs = json.loads(succeeded(capsys, "verify", "r", "--output", "json"))["models"]
+    assert [proof["version"] for proof in proofs] == [1, 2]
+
+
+def test_rules_of_a_model_hold_for_its_proof(capsys: pytest.CaptureFixture[str]) -> None:
+    """What serving.toml switches off is not proved here either, what it asks for must be there."""
+    models.text_bundle(Path("r"))
+    (Path("r") / "texts" / "serving.toml").write_text('verify = "off"')
+    assert "skipped: switched off" in succeeded(capsys, "verify", "r")
+    (Path("r") / "texts" / "serving.toml").write_text("versions = {specific = [1, 9]}")
+    assert run("verify", "r") == 1
+    assert "texts version 9: failed: r/texts/9: not on disk" in capsys.readouterr().out
+
+
 def test_serve_refuses_in_one_line(capsys: pytest.CaptureFixture[str], repository: Path) -> None:
     """What cannot work is said before anything starts."""
     assert "train a model" in failed(capsys, 2, "serve")
     assert "--port" in failed(capsys, 2, "serve", repository, "--port", "99999")
     assert "--allow-open" in failed(capsys, 2, "serve", repository, "--host", "0.0.0.0")
     assert "not both" in failed(capsys, 2, "serve", repository, "--repository", "x")
+    explicit = ("--model-control", "explicit", "--load-model", "texts", "--load-model", "typo")
+    assert "'typo' is not in the repository" in failed(capsys, 2, "serve", repository, *explicit)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert "--port" in failed(capsys, 2, "serve", repository, "--port", port)

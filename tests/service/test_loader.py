@@ -17,8 +17,9 @@ from service.bundle import GOLDEN_FILE, Bundle
 from service.engine import EngineOptions, version
 from service.errors import BundleError, EngineFailure, ProviderUnavailable, VerificationFailed
 from service.golden import dump, load
-from service.loader import Loaded, LoadOptions, Verify, load_model
+from service.loader import Loaded, LoadOptions, load_model
 from service.repository import Found, scan
+from service.serving import Verify
 from tests.support import models
 
 INFO = {

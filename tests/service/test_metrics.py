@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from service.metrics import STATES, Metrics
-from service.observer import BatchReport, NullObserver, Observer
+from service.observer import BatchReport, NullObserver, Observer, Observers
 from service.registry import State
 
 MODEL = 'model_name="m",model_version="2"'
@@ -22,7 +22,7 @@ def page_after(*, requests: int = 0) -> str:
 
 def test_metrics_are_an_observer() -> None:
     """The runtime takes them, and their silent twin, where it wants an observer."""
-    observers: list[Observer] = [Metrics("0"), NullObserver()]
+    observers: list[Observer] = [Metrics("0"), NullObserver(), Observers(NullObserver())]
     for observer in observers:
         observer.model_state("m", 1, "READY")
         observer.request("m", 1, outcome="success", rows=1, seconds=SECONDS)
@@ -31,11 +31,43 @@ def test_metrics_are_an_observer() -> None:
         observer.queue("m", 1, 0)
 
 
+def test_several_observers_hear_everything() -> None:
+    """Each is told of every event."""
+    one, other = Metrics("0"), Metrics("0")
+    both = Observers(one, other)
+    both.model_state("m", 2, "READY")
+    both.request("m", 2, outcome="success", rows=3, seconds=SECONDS)
+    both.refused("too_large")
+    both.batch(BatchReport("m", 2, jobs=1, rows=3, seconds=0.1))
+    both.queue("m", 2, 5)
+    for metrics in (one, other):
+        page = metrics.render().decode()
+        assert f'onnxport_model_state{{{MODEL},state="READY"}} 1.0' in page
+        assert f"onnxport_rows_total{{{MODEL}}} 3.0" in page
+        assert 'onnxport_refused_total{reason="too_large"} 1.0' in page
+        assert f"onnxport_batch_rows_count{{{MODEL}}} 1.0" in page
+        assert f"onnxport_queue_rows{{{MODEL}}} 5.0" in page
+
+
 def test_a_model_is_in_one_state() -> None:
     """The state it is in shows 1, every other one 0."""
     page = page_after()
     assert f'onnxport_model_state{{{MODEL},state="READY"}} 1.0' in page
     assert f'onnxport_model_state{{{MODEL},state="LOADING"}} 0.0' in page
+
+
+def test_a_model_that_is_unloaded_leaves_the_page() -> None:
+    """Versions come and go for as long as a server runs; the page must not grow with them."""
+    metrics = Metrics("0")
+    for version in (1, 2):
+        metrics.model_state("m", version, "READY")
+        metrics.request("m", version, outcome="success", rows=1, seconds=SECONDS)
+        metrics.batch(BatchReport("m", version, jobs=1, rows=1, seconds=0.1))
+        metrics.queue("m", version, 3)
+    metrics.model_state("m", 1, "UNLOADED")
+    page = metrics.render().decode()
+    assert 'model_version="1"' not in page
+    assert 'model_version="2"' in page
 
 
 def test_every_state_of_the_registry_is_shown() -> None:

@@ -50,6 +50,29 @@ def test_the_message_without_models(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "onnxport-train" in capsys.readouterr().err
 
 
+def test_the_message_of_a_server_that_waits_to_be_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where models are loaded on request, it says how."""
+    settings = Settings(repository=tmp_path, log_format="text", model_control="explicit")
+    announce(settings, [], "http://h:1")
+    text = capsys.readouterr().err
+    assert "curl -X POST http://h:1/v2/repository/models/NAME/load" in text
+    assert "onnxport-train" not in text
+
+
+def test_a_model_with_several_versions_is_named_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its name is what callers use; the newest version says what a call looks like."""
+    for version in (1, 2):
+        models.write_doubler(tmp_path / "m" / str(version) / "model.onnx")
+    announce(Settings(repository=tmp_path, log_format="text"), scan(tmp_path), "http://h:1")
+    text = capsys.readouterr().err
+    assert "Models: m\n" in text
+    assert text.count("curl http://h:1/v2/models/m\n") == 1
+
+
 def test_calls_fit_the_contract(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The instances in a call are what the model takes; a picture beside a checkout is named."""
     monkeypatch.chdir(tmp_path)

@@ -6,8 +6,9 @@ from fastapi import FastAPI
 
 from service.app import set_up
 from service.metrics import Metrics
-from service.web.exchange import Answers, Models, WebOptions, WebParts
-from tests.support.fakes import EchoAnswers, FakeModels
+from service.statistics import Statistics
+from service.web.exchange import Answers, Models, Repository, WebOptions, WebParts
+from tests.support.fakes import EchoAnswers, FakeModels, FakeRepository
 
 
 def make_app(
@@ -15,9 +16,27 @@ def make_app(
     models: Models | None = None,
     answers: Answers | None = None,
     options: WebOptions | None = None,
+    repository: Repository | None = None,
 ) -> FastAPI:
     """Return an application whose roads lead to the given stand-ins."""
     app = FastAPI(openapi_url=None, redirect_slashes=False)
-    parts = WebParts(models or FakeModels(), answers or EchoAnswers(), options or WebOptions())
+    parts = make_parts(models=models, answers=answers, options=options, repository=repository)
     set_up(app, parts, Metrics("0"))
     return app
+
+
+def make_parts(
+    *,
+    models: Models | None = None,
+    answers: Answers | None = None,
+    options: WebOptions | None = None,
+    repository: Repository | None = None,
+) -> WebParts:
+    """Return what roads lead to: the given stand-ins, and others for the rest."""
+    return WebParts(
+        models or FakeModels(),
+        answers or EchoAnswers(),
+        options or WebOptions(),
+        repository=repository or FakeRepository(),
+        history=Statistics(),
+    )

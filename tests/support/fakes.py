@@ -10,6 +10,7 @@ from service.batcher import Timings
 from service.errors import ModelNotFound
 from service.predictor import Answered, Prediction
 from service.registry import ModelView, State
+from service.reloader import IndexRow
 from service.tensors import Tensors, TensorSpec
 
 TIMINGS = Timings(queue=0.0, infer=0.0, batch_rows=1)
@@ -48,6 +49,26 @@ class FakeModels:
     def ready(self) -> bool:
         """Whether one is READY."""
         return any(one.state is State.READY for one in self.known)
+
+
+@dataclass(slots=True)
+class FakeRepository:
+    """A reloader that remembers what it was asked and refuses nothing."""
+
+    rows: Sequence[IndexRow] = ()
+    asked: list[tuple[str, str]] = field(default_factory=list)
+
+    async def index(self) -> list[IndexRow]:
+        """Return what was given."""
+        return list(self.rows)
+
+    async def load(self, name: str) -> None:
+        """Remember it."""
+        self.asked.append(("load", name))
+
+    async def unload(self, name: str) -> None:
+        """Remember it."""
+        self.asked.append(("unload", name))
 
 
 @dataclass(slots=True)

@@ -14,13 +14,13 @@ from service.errors import InvalidRequest, NotAcceptable
 from service.metrics import Metrics
 from service.registry import State
 from service.settings import Settings
-from service.web.exchange import WebOptions, WebParts
+from service.web.exchange import WebOptions
 from service.web.guard import Guard
 from service.web.platforms import Invocations, check_accept, choose_model, holds_tensors
 from tests.support import models
-from tests.support.apps import make_app
+from tests.support.apps import make_app, make_parts
 from tests.support.clients import client_of, serving
-from tests.support.fakes import EchoAnswers, FakeModels, view
+from tests.support.fakes import FakeModels, view
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -173,7 +173,7 @@ async def test_a_binary_body_goes_to_v2_untouched() -> None:
     async def predict(scope: Scope, receive: Receive, send: Send) -> None:
         raise AssertionError("a binary body is no V1")
 
-    parts = WebParts(FakeModels(), EchoAnswers(), WebOptions())
+    parts = make_parts()
     guarded = Guard(
         Invocations(parts, infer=infer, predict=predict), metrics=Metrics("0"), max_body_bytes=99
     )
@@ -199,7 +199,7 @@ async def test_a_read_body_is_not_decoded_twice() -> None:
         assert b"content-encoding" not in dict(scope["headers"])
         seen.extend([await receive(), await receive()])
 
-    parts = WebParts(FakeModels(), EchoAnswers(), WebOptions())
+    parts = make_parts()
     road = Invocations(parts, infer=predict, predict=predict)
     coming: list[Message] = [
         {"type": "http.request", "body": b"{", "more_body": True},

@@ -15,7 +15,10 @@ from tests.support.apps import make_app
 from tests.support.clients import client_of, serving
 from tests.support.fakes import FakeModels, view
 
-EXTENSIONS = ["binary_tensor_data", "classification", "parameters", "schedule_policy"]
+EXTENSIONS = [
+    "binary_tensor_data", "classification", "model_configuration", "model_repository",
+    "parameters", "schedule_policy", "statistics",
+]  # fmt: skip
 SERVER = {"name": "onnxport", "version": __version__, "extensions": EXTENSIONS}
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

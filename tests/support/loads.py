@@ -1,0 +1,173 @@
+"""Loads without ONNX: engines that wait at gates, and a runtime around them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from service.batcher import BatchPolicy
+from service.contract import MODEL_FILE, Contract, InputContract, OutputContract, TensorPipeline
+from service.errors import BundleError, EngineFailure
+from service.loader import Loaded, LoadOptions
+from service.observer import Observer
+from service.pipeline import make_pipeline
+from service.predictor import Predictor
+from service.registry import Readiness, Registry
+from service.reloader import Control, Reloader, at_start
+from service.repository import Found, scan
+from service.statistics import Statistics
+from service.tensors import Tensor, Tensors, TensorSpec
+
+PATIENCE = 10.0
+CONTRACT = Contract(
+    task="tensor",
+    inputs=[InputContract(name="x", datatype="FP32", shape=["n", 1])],
+    outputs=[OutputContract(name="y", datatype="FP32", shape=["n", 1])],
+    pipeline=TensorPipeline(),
+    batchable=True,
+)
+
+
+class GatedEngine:
+    """Answers y = its number, whatever x; runs wait while ``gate`` is closed."""
+
+    provider = "cpu"
+
+    def __init__(self, number: int, version: int) -> None:
+        """Begin with an open gate."""
+        self.number = number
+        self.version = version
+        self.gate = threading.Event()
+        self.gate.set()
+        self.begun = threading.Event()
+        self.closed = threading.Event()
+        self.inputs: tuple[TensorSpec, ...] = CONTRACT.input_specs
+        self.outputs: tuple[TensorSpec, ...] = CONTRACT.output_specs
+
+    def run(self, inputs: Tensors, wanted: Sequence[str]) -> dict[str, Tensor]:
+        """Wait at the gate, then answer; a closed engine fails."""
+        self.begun.set()
+        assert self.gate.wait(PATIENCE)
+        if self.closed.is_set():
+            raise EngineFailure("the engine is closed")
+        return {name: np.full_like(inputs["x"], self.number) for name in wanted}
+
+    def close(self) -> None:
+        """Note it."""
+        self.closed.set()
+
+
+class Loads:
+    """Stands in for `load_model`: the n-th load gives an engine that answers n.
+
+    ``broken`` are the versions that fail; ``surprise`` is raised as it is.  Loads wait while
+    ``gate`` is closed.
+    """
+
+    def __init__(self) -> None:
+        """Begin with an open gate."""
+        self.engines: list[GatedEngine] = []
+        self.options: list[LoadOptions] = []
+        self.broken: set[int] = set()
+        self.surprise: Exception | None = None
+        self.gate = threading.Event()
+        self.gate.set()
+        self.begun = threading.Semaphore(0)
+        self.count = 0
+
+    def __call__(
+        self, found: Found, options: LoadOptions, on_step: Callable[[str], None]
+    ) -> Loaded:
+        """Load."""
+        self.count += 1
+        self.options.append(options)
+        self.begun.release()
+        assert self.gate.wait(PATIENCE)
+        on_step("VERIFYING")
+        if self.surprise is not None:
+            raise self.surprise
+        if found.problem or found.version in self.broken:
+            raise BundleError(found.problem or f"version {found.version} is broken")
+        engine = GatedEngine(self.count, found.version)
+        self.engines.append(engine)
+        return Loaded(CONTRACT, make_pipeline(CONTRACT), engine, {"kind": "fake"})
+
+    async def until_begun(self) -> None:
+        """Wait until one more load has begun."""
+        assert await asyncio.to_thread(self.begun.acquire, timeout=PATIENCE)
+
+
+@dataclass(slots=True)
+class Rig:
+    """A runtime whose engines are gated."""
+
+    registry: Registry
+    reloader: Reloader
+    predictor: Predictor
+    loads: Loads = field(default_factory=Loads)
+
+    async def infer(self, version: int | None = None, name: str = "m") -> int:
+        """Ask for one row and return which load answered."""
+        deadline = time.monotonic() + PATIENCE
+        row = {"x": np.zeros((1, 1), np.float32)}
+        prediction = await self.predictor.infer(name, version, row, wanted=None, deadline=deadline)
+        return int(prediction.outputs["y"][0, 0])
+
+    async def until_tried(self) -> None:
+        """Return when the loads of the start have ended."""
+        for name in {view.name for view in self.registry.views()}:
+            async with self.registry.turn(name):
+                pass
+
+
+def put_model(repository: Path, name: str = "m", *, versions: Sequence[int] = (1,)) -> Path:
+    """Write version folders that look like models, and return the model's folder."""
+    for version in versions:
+        file = repository / name / str(version) / MODEL_FILE
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    return repository / name
+
+
+@asynccontextmanager
+async def rig(
+    repository: Path, control: Control, *, observer: Observer | None = None, tried: bool = True
+) -> AsyncIterator[Rig]:
+    """Run a runtime over a repository and close it at the end.
+
+    What the control says has been tried by then, unless ``tried`` is false.
+    """
+    watcher, loads = observer or Statistics(), Loads()
+    with ThreadPoolExecutor(4) as runs, ThreadPoolExecutor(4) as loading:
+        registry = Registry(
+            at_start(scan(repository), control),
+            options=LoadOptions(),
+            policy=BatchPolicy(max_rows=8, queue_rows=64, concurrency=2),
+            readiness=Readiness(),
+            executor=runs,
+            loads=loading,
+            observer=watcher,
+            load=loads,
+        )
+        reloader = Reloader(registry, repository, control)
+        predictor = Predictor(registry, runs, watcher, max_instances=64)
+        await registry.open()
+        made = Rig(registry, reloader, predictor, loads)
+        try:
+            if tried:
+                # The loads of the start take their turns first, one step of the loop from now.
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                await made.until_tried()
+            yield made
+        finally:
+            await reloader.aclose()
+            await registry.aclose()
