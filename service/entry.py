@@ -15,6 +15,7 @@ from service.engine import Engine
 from service.errors import ModelNotReady, ServiceError
 from service.lifecycle import IN_PROGRESS, LEAVING, LEGAL_MOVES, ModelView, State
 from service.loader import Loaded, LoadOptions, options_for
+from service.logs import printable
 from service.memory import give_back
 from service.observer import BatchReport, Observer
 from service.repository import Found
@@ -143,9 +144,10 @@ class Entry:
         )
 
     def _fail(self, reason: str) -> None:
-        self.reason = reason
+        # Paths and names in a file may hold what no answer can carry.
+        self.reason = printable(reason)
         self._move(State.FAILED)
-        _log.error("model %s version %d: %s", self.found.name, self.found.version, reason)
+        _log.error("model %s version %d: %s", self.found.name, self.found.version, self.reason)
 
     def _move(self, state: State) -> None:
         if state not in LEGAL_MOVES[self.state]:
@@ -191,8 +193,8 @@ class Entry:
                 await self._unused.wait()
             await live.batcher.aclose()
             self._live = None
-            loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._means.loads, _close, live.loaded.engine)
+            # Not on the pool of the loads: a long load must not keep this memory from the next.
+            await asyncio.to_thread(_close, live.loaded.engine)
         self._move(State.UNLOADED)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, asynccontextmanager
@@ -65,11 +66,11 @@ class Registry:
             self._put(Entry(one, self._means, first=True))
 
     def __repr__(self) -> str:
-        """Show how many versions are in which state, and how many drain."""
-        counts: dict[str, int] = {}
-        for entry in self._entries():
-            counts[entry.state] = counts.get(entry.state, 0) + 1
-        return f"<Registry {counts}{f', {len(self._leaving)} leaving' if self._leaving else ''}>"
+        """Show how many versions are in which state, and how many are on their way out."""
+        counts = Counter(entry.state for entry in self._entries())
+        words = [f"{n} {state}" for state, n in counts.items()]
+        words += [f"{len(self._leaving)} leaving"] if self._leaving else []
+        return f"<Registry {', '.join(words)}>"
 
     async def open(self) -> None:
         """Start to load every version in the background and return at once."""

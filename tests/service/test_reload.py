@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from service.errors import (
+    BundleError,
     LoadRefused,
     ModelNotFound,
 )
@@ -164,3 +165,13 @@ async def test_observers_see_one_life_of_a_version_that_is_replaced(tmp_path: Pa
         assert observer.states == ["READY"]
         assert observer.rows == 2
     assert observer.states == ["READY", "DRAINING", "UNLOADED"]
+
+
+async def test_a_reason_can_be_shown_anywhere(tmp_path: Path) -> None:
+    """Control bytes and halves of characters, which a file's name may hold, are written out."""
+    put_model(tmp_path)
+    async with rig(tmp_path, ALL) as made:
+        made.loads.surprise = BundleError("a\x1b[31m\udce9")
+        with pytest.raises(LoadRefused, match=r"version 1: a\\x1b\[31m\\udce9$"):
+            await made.reloader.load("m")
+        assert repr(made.registry) == "<Registry 1 READY>"
