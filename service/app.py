@@ -39,6 +39,7 @@ _log = logging.getLogger("onnxport.app")
 class Core:
     """What answers requests, without HTTP; the command line uses the same parts."""
 
+    found: tuple[Found, ...]
     registry: Registry
     reloader: Reloader
     predictor: Predictor
@@ -83,7 +84,8 @@ def make_core(settings: Settings, found: Sequence[Found]) -> Core:
     )
     reloader = Reloader(registry, settings.repository, control, model_name=settings.model_name)
     predictor = Predictor(registry, inputs, observer, max_instances=settings.queue_rows)
-    return Core(registry, reloader, predictor, (runs, inputs, loads), metrics, statistics)
+    executors = (runs, inputs, loads)
+    return Core(tuple(found), registry, reloader, predictor, executors, metrics, statistics)
 
 
 def control_of(settings: Settings) -> Control:

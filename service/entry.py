@@ -202,8 +202,8 @@ class Entry:
                 await self._unused.wait()
             await live.batcher.aclose()
             self._live = None
-            loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._means.loads, _close, live.loaded.engine)
+            # Not on the pool of the loads: a long load must not keep this memory from the next.
+            await asyncio.to_thread(_close, live.loaded.engine)
         self._move(State.UNLOADED)
 
 

@@ -66,11 +66,11 @@ class Registry:
             self._put(Entry(one, self._means, first=True))
 
     def __repr__(self) -> str:
-        """Show how many versions are in which state, and how many drain."""
+        """Show how many versions are in which state, and how many are on their way out."""
         counts = Counter(entry.state for entry in self._entries())
-        shown = [f"{n} {state}" for state, n in counts.items()]
-        shown += [f"{len(self._leaving)} leaving"] if self._leaving else []
-        return f"<Registry {', '.join(shown)}>"
+        words = [f"{n} {state}" for state, n in counts.items()]
+        words += [f"{len(self._leaving)} leaving"] if self._leaving else []
+        return f"<Registry {', '.join(words)}>"
 
     async def open(self) -> None:
         """Start to load every version in the background and return at once."""

@@ -16,6 +16,7 @@ import numpy as np
 from service.batcher import BatchPolicy
 from service.contract import MODEL_FILE, Contract, InputContract, OutputContract, TensorPipeline
 from service.errors import BundleError, EngineFailure
+from service.lifecycle import State
 from service.loader import Loaded, LoadOptions
 from service.observer import Observer
 from service.pipeline import make_pipeline
@@ -171,3 +172,24 @@ async def rig(
         finally:
             await reloader.aclose()
             await registry.aclose()
+
+
+async def closed(engine: GatedEngine) -> None:
+    """Wait until an engine is closed."""
+    assert await asyncio.to_thread(engine.closed.wait, PATIENCE)
+
+
+async def running(engine: GatedEngine) -> None:
+    """Wait until a run of an engine has begun."""
+    assert await asyncio.to_thread(engine.begun.wait, PATIENCE)
+
+
+async def chance() -> None:
+    """Give everything that may go on the chance to do so."""
+    for _ in range(20):
+        await asyncio.to_thread(lambda: None)
+
+
+def states(made: Rig) -> dict[int, State]:
+    """Return the states of model m's versions."""
+    return {view.version: view.state for view in made.registry.views()}
