@@ -137,7 +137,9 @@ class Entry:
             batchable=loaded.contract.batchable,
         )
         batcher = self._batcher(loaded, self._batching)
-        self._live = LiveModel(found.name, found.version, loaded, batcher)
+        notes = loaded.info.get("notes")
+        info = {**loaded.info, "notes": [*(notes if isinstance(notes, list) else ()), *found.notes]}
+        self._live = LiveModel(found.name, found.version, replace(loaded, info=info), batcher)
         self._move(State.READY)
 
     def _batcher(self, loaded: Loaded, policy: BatchPolicy) -> Batcher:

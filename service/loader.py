@@ -215,8 +215,7 @@ def _about(
 
 def _notes(found: Found, model: ModelInfo | None, contract: Contract) -> list[str]:
     """Return what is unusual about a model, one sentence each."""
-    notes = list(found.notes)
-    notes += model.notes if model else [f"{found.model_file.name} is in ORT format, not inspected"]
+    notes = model.notes if model else [f"{found.model_file.name} is in ORT format, not inspected"]
     for spec in contract.input_specs:
         if spec.optional:
             notes.append(f"input '{spec.name}' may be left out; a call that sends it runs alone")

@@ -17,7 +17,7 @@ from service.errors import (
 )
 from service.lifecycle import State
 from service.reloader import Control, IndexRow
-from tests.support.loads import chance, closed, put_model, rig, running, states
+from tests.support.loads import chance, closed, put_model, rig, running, settled, states
 
 EXPLICIT = Control("explicit")
 ALL = Control("explicit", ("*",))
@@ -38,7 +38,7 @@ async def test_a_model_drains_when_it_is_unloaded(tmp_path: Path) -> None:
         engine.gate.set()
         assert await within == 1
         await closed(engine)
-        await chance()
+        await settled(made)
         assert await made.reloader.index() == [IndexRow("m", 1, State.UNLOADED, "unloaded")]
         assert made.registry.views() == ()
         assert made.registry.ready()
@@ -58,7 +58,7 @@ async def test_a_model_can_be_loaded_while_its_forerunner_drains(tmp_path: Path)
         old.gate.set()
         assert await within == 1
         await closed(old)
-        await chance()
+        await settled(made)
         assert states(made) == {1: State.READY}
         assert await made.reloader.index() == [IndexRow("m", 1, State.READY)]
 
@@ -82,7 +82,7 @@ async def test_unloading_needs_neither_the_files_nor_the_model(tmp_path: Path) -
         await made.reloader.unload("m")
         await made.reloader.unload("stranger")
         await closed(made.loads.engines[0])
-        await chance()
+        await settled(made)
         assert await made.reloader.index() == []
 
 

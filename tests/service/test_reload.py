@@ -16,7 +16,7 @@ from service.errors import (
 from service.lifecycle import State
 from service.observer import BatchReport, NullObserver
 from service.reloader import Control
-from tests.support.loads import chance, closed, put_model, rig, running, states
+from tests.support.loads import chance, closed, put_model, rig, running, settled, states
 
 ALL = Control("explicit", ("*",))
 
@@ -84,7 +84,7 @@ async def test_a_newer_version_takes_over(tmp_path: Path) -> None:
         put_model(tmp_path, versions=[2])
         await made.reloader.load("m")
         await closed(made.loads.engines[0])
-        await chance()
+        await settled(made)
         assert states(made) == {2: State.READY}
         with pytest.raises(ModelNotFound):
             await made.infer(1)
@@ -161,7 +161,7 @@ async def test_observers_see_one_life_of_a_version_that_is_replaced(tmp_path: Pa
         await made.reloader.load("m")
         await made.infer()
         await closed(made.loads.engines[0])
-        await chance()
+        await settled(made)
         assert observer.states == ["READY"]
         assert observer.rows == 2
     assert observer.states == ["READY", "DRAINING", "UNLOADED"]

@@ -45,12 +45,12 @@ def test_an_empty_repository(tmp_path: Path) -> None:
     assert scan(tmp_path) == []
 
 
-def test_the_newest_version_is_taken(tmp_path: Path) -> None:
+def test_every_version_is_found(tmp_path: Path) -> None:
     """Versions are numbers, not texts; other folders are none."""
     for version in ("9", "10", "2", "010", "-1", "11a", "0", "latest"):
         touch(tmp_path / "m" / version / "model.onnx")
     touch(tmp_path / "m" / "12")
-    assert names(tmp_path) == [("m", 10)]
+    assert names(tmp_path) == [("m", 2), ("m", 9), ("m", 10)]
 
 
 def test_hidden_names_are_ignored(tmp_path: Path) -> None:
@@ -109,9 +109,9 @@ def test_the_folder_of_one_model(tmp_path: Path) -> None:
     model = tmp_path / "m"
     touch(model / "4" / "model.onnx", model / "10" / "model.onnx", model / "serving.toml")
     touch(model / "99", model / ".11" / "model.onnx")
-    assert scan(model) == [Found("m", 10, model / "10")]
+    assert names(model) == [("m", 4), ("m", 10)]
     (model / "12").mkdir()
-    (found,) = scan(model)
+    found = scan(model)[-1]
     assert (found.version, found.problem) == (12, f"{model / '12'}: no model.onnx")
 
 

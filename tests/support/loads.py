@@ -184,6 +184,13 @@ async def running(engine: GatedEngine) -> None:
     assert await asyncio.to_thread(engine.begun.wait, PATIENCE)
 
 
+async def settled(made: Rig) -> None:
+    """Wait until no version is on its way out any more."""
+    async with asyncio.timeout(PATIENCE):
+        while "leaving" in repr(made.registry):
+            await asyncio.to_thread(lambda: None)
+
+
 async def chance() -> None:
     """Give everything that may go on the chance to do so."""
     for _ in range(20):

@@ -121,7 +121,7 @@ async def test_a_bundle_is_proved_before_it_answers(tmp_path: Path) -> None:
         assert answer.json()["error"].startswith("failed to load 'texts', version 1: ")
         (row,) = await index(client)
         assert (row["state"], row["version"]) == ("UNAVAILABLE", "1")
-        assert "golden.npz: sha256" in row["reason"]
+        assert "golden.npz: " in row["reason"]
 
 
 async def test_an_unknown_name(explicit: httpx.AsyncClient) -> None:

@@ -86,12 +86,12 @@ async def test_the_version_policy(policy: VersionPolicy | None, written: object)
 
 
 async def test_the_config_of_real_models(client: httpx.AsyncClient) -> None:
-    """A bundle whose rows are independent is batched, a bare file is not; both name the backend."""
+    """A bundle or a bare file whose rows are independent is batched; both name the backend."""
     bundle = (await client.get("/v2/models/series/config")).json()
     assert (bundle["max_batch_size"], bundle["platform"]) == (32, "onnxruntime_onnx")
     assert [tensor["dims"] for tensor in bundle["input"]] == [[-1, 2], [1]]
     bare = (await client.get("/v2/models/pair/versions/1/config")).json()
-    assert (bare["max_batch_size"], bare["backend"]) == (0, "onnxruntime")
+    assert (bare["max_batch_size"], bare["backend"]) == (32, "onnxruntime")
     assert [tensor["name"] for tensor in bare["output"]] == ["sum", "difference"]
 
 
