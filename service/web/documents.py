@@ -175,9 +175,12 @@ def operation(document: Mapping[str, Any], method: str, path: str) -> dict[str, 
     in_path = [
         {"name": name, "in": "path", "required": True, **_PARAMETERS[name]} for name in names
     ]
+    # A version may have more digits than any.
+    too_long = _errors("400") if "version" in names else {}
     return {
         "operationId": "_".join(words),
         "tags": [words[1] if words[1:] and words[1] in ("v1", "v2") else "server"],
         **document,
+        "responses": {**too_long, **document["responses"]},
         "parameters": [*in_path, *document.get("parameters", ())],
     }

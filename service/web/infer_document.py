@@ -25,8 +25,8 @@ INFER_SCHEMAS: dict[str, Any] = {
                 "items": {},
             },
             "parameters": {
-                "type": "object",
-                "properties": {"binary_data_size": {"type": "integer", "minimum": 0}},
+                "type": ["object", "null"],
+                "properties": {"binary_data_size": {"type": ["integer", "null"], "minimum": 0}},
             },
         },
     },
@@ -34,20 +34,20 @@ INFER_SCHEMAS: dict[str, Any] = {
         "type": "object",
         "required": ["inputs"],
         "properties": {
-            "id": {"type": "string", "description": "Echoed in the answer."},
+            "id": {"type": ["string", "null"], "description": "Echoed in the answer."},
             "parameters": {
-                "type": "object",
+                "type": ["object", "null"],
                 "description": "`timeout` in microseconds; `binary_data_output` asks for all "
                 "outputs in binary where `outputs` is left out; unknown ones are ignored.",
                 "properties": {
-                    "timeout": {"type": "integer", "minimum": 0},
-                    "priority": {"type": "integer", "minimum": 0},
-                    "binary_data_output": {"type": "boolean"},
+                    "timeout": {"type": ["integer", "null"], "minimum": 0},
+                    "priority": {"type": ["integer", "null"], "minimum": 0},
+                    "binary_data_output": {"type": ["boolean", "null"]},
                 },
             },
             "inputs": {"type": "array", "items": schema("Tensor")},
             "outputs": {
-                "type": "array",
+                "type": ["array", "null"],
                 "description": "The outputs that are wanted; all where it is left out.",
                 "items": {
                     "type": "object",
@@ -55,12 +55,12 @@ INFER_SCHEMAS: dict[str, Any] = {
                     "properties": {
                         "name": {"type": "string"},
                         "parameters": {
-                            "type": "object",
+                            "type": ["object", "null"],
                             "description": "`classification` k answers the k best classes as "
                             "texts `value:index[:label]`.",
                             "properties": {
-                                "binary_data": {"type": "boolean"},
-                                "classification": {"type": "integer", "minimum": 0},
+                                "binary_data": {"type": ["boolean", "null"]},
+                                "classification": {"type": ["integer", "null"], "minimum": 0},
                             },
                         },
                     },

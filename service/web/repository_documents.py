@@ -77,7 +77,8 @@ STATISTICS: dict[str, Any] = {
 INDEX: dict[str, Any] = {
     "summary": "All versions in memory and, by name, the other models on disk",
     "requestBody": _body(
-        {"ready": {"type": "boolean", "description": "Only what answers."}}, {"ready": True}
+        {"ready": {"type": ["boolean", "null"], "description": "Only what answers."}},
+        {"ready": True},
     ),
     "responses": _answers(
         "array",

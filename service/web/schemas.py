@@ -53,14 +53,10 @@ def array_schema(shape: Sequence[int | str], element: Schema) -> Schema:
 
 def tensor_schema(spec: TensorSpec) -> Schema:
     """Return the schema of one V2 tensor with JSON data, flat or nested."""
-    axes = [
-        {"const": size} if isinstance(size, int) and size >= 0 else {"type": "integer"}
-        for size in spec.shape
-    ]
+    # The sizes stand in the description: tools that read OpenAPI still stumble over prefixItems.
     shape: Schema = {"type": "array", "items": {"type": "integer", "minimum": 0}}
     if "..." not in spec.shape:
-        shape = {"type": "array", "minItems": len(axes), "maxItems": len(axes)}
-        shape |= {"prefixItems": axes} if axes else {}
+        shape |= {"minItems": len(spec.shape), "maxItems": len(spec.shape)}
     element = element_schema(spec)
     items: Schema = {"anyOf": [element, {"type": "array"}]} if element else {}
     return {
@@ -100,10 +96,10 @@ def infer_request(contract: Contract) -> Schema:
         "type": "object",
         "required": ["inputs"],
         "properties": {
-            "id": {"type": "string", "description": "Echoed in the answer."},
+            "id": {"type": ["string", "null"], "description": "Echoed in the answer."},
             "inputs": {**_tensors(contract.input_specs), "minItems": 1},
             "outputs": {
-                "type": "array",
+                "type": ["array", "null"],
                 "items": wanted,
                 "description": "The outputs that are wanted; all where it is left out.",
             },
