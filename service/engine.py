@@ -20,6 +20,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from service.bfloat import bfloats_of, run_bfloats
 from service.errors import BundleError, EngineFailure, InvalidRequest, ProviderUnavailable
 from service.graph import ORT_SUFFIX, as_array, input_spec, output_spec, readable
+from service.optimizers import DEADLY
 from service.tensors import Tensor, Tensors, TensorSpec
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -28,8 +29,6 @@ _CUDA_OPTIONS = {
     "arena_extend_strategy": "kSameAsRequested",
     "use_tf32": "0",
 }
-# It reads memory that is not its own in some half-precision graphs, and ends the process.
-_DEADLY_OPTIMIZERS = ["FuseFp16InitializerToFp32NodeTransformer"]
 # What the texts of ONNX Runtime's own troubles hold: no memory, and a run that was told to end.
 _NOT_THE_VALUES = ("BFCArena", "bad_alloc", "llocat", "terminate")
 _LOAD_ERRORS = (
@@ -255,7 +254,7 @@ def _session(path: str, options: EngineOptions, asked: Sequence[str]) -> ort.Inf
     ]
     try:
         return ort.InferenceSession(
-            path, settings, providers=providers, disabled_optimizers=_DEADLY_OPTIMIZERS
+            path, settings, providers=providers, disabled_optimizers=list(DEADLY)
         )
     except _LOAD_ERRORS as error:
         raise BundleError(f"{path}: ONNX Runtime cannot load it: {readable(error)}") from error
