@@ -42,6 +42,7 @@ def inspect_path(path: Path) -> dict[str, Any]:
         "contract": manifest.model_dump(mode="json", include=set(Contract.model_fields)),
         "evaluation": reports["metrics"],
         "parity": reports["parity"],
+        "precision": reports["precision"],
         "data_stats": reports["data_stats"],
         "producer": dict(manifest.producer),
         "files": {name: entry.model_dump() for name, entry in manifest.files.items()},

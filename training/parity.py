@@ -176,9 +176,7 @@ def _random(tensor: InputContract, sizes: Sequence[int], random: np.random.Gener
     return random.integers(low, high, sizes, endpoint=True).astype(kind)
 
 
-def _compare(
-    reference: Graph, graph: Graph, inputs: Sequence[Tensor], length: int | None
-) -> Case:
+def _compare(reference: Graph, graph: Graph, inputs: Sequence[Tensor], length: int | None) -> Case:
     wanted, got = reference(inputs), graph(inputs)
     max_abs = max_rel = 0.0
     for want, have in zip(wanted, got, strict=True):
