@@ -1,4 +1,4 @@
-"""The command line: serve, predict, inspect, verify."""
+"""The command line: serve, predict, inspect, verify, doctor."""
 
 # Heavy imports stand inside the verbs: `onnxport --help` must not wait for ONNX Runtime.
 # ruff: noqa: PLC0415
@@ -31,6 +31,9 @@ class Output(StrEnum):
 OutputOption = Annotated[Output, typer.Option(help="Text for people or JSON for programs.")]
 RepositoryOption = Annotated[
     Path | None, typer.Option(help="Where models are looked up by name (default: models).")
+]
+ProvidersOption = Annotated[
+    str | None, typer.Option(help="Execution providers, as in the settings: auto, cpu, cuda.")
 ]
 FAILURE_EXIT: Final = 1
 USAGE_EXIT: Final = 2
@@ -65,8 +68,8 @@ def make_cli() -> typer.Typer:
     )
     cli.callback()(_root)
     cli.command("serve")(with_settings(_serve))
-    for name, verb in (("predict", _predict), ("inspect", _inspect), ("verify", _verify)):
-        cli.command(name)(verb)
+    for verb in (_predict, _inspect, _verify, _doctor):
+        cli.command(verb.__name__.removeprefix("_"))(verb)
     return cli
 
 
@@ -166,6 +169,11 @@ def _serve(
         ours["repository"] = path
     settings = load_settings(ours, config=config, kserve=kserve)
 
+    from service.wheels import check_wheels
+
+    # Before anything imports ONNX Runtime: without a wheel that alone would fail, in its own words.
+    check_wheels(settings.providers)
+
     from service.worker import serve
 
     serve(settings, ignored=[f"--{name}" for name in kserve if name in KSERVE_IGNORED])
@@ -219,10 +227,11 @@ def _inspect(
 
 def _verify(
     path: Annotated[Path, typer.Argument(help="A repository, one bundle, or one .onnx file.")],
+    providers: ProvidersOption = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Prove the models at PATH as a server would before it takes traffic; exit 1 if one fails."""
-    settings = load_settings({})
+    settings = load_settings({"providers": providers})
 
     from service import inspection, local, printing
     from service.app import load_options
@@ -237,6 +246,30 @@ def _verify(
         for proof in proofs:
             typer.echo(printing.proof_line(proof))
     if any(proof["status"] == "failed" for proof in proofs):
+        raise typer.Exit(FAILURE_EXIT)
+
+
+def _doctor(
+    repository: Annotated[
+        Path | None, typer.Option(help="Models that must load (default: models, if it is there).")
+    ] = None,
+    providers: ProvidersOption = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Say what this machine offers and whether what is wished for works; exit 1 if it does not."""
+    settings = load_settings({"repository": repository, "providers": providers})
+
+    from service import printing
+    from service.doctor import Wish, examine
+
+    wished = repository is not None or settings.repository.exists()
+    asked = ("auto",) if settings.providers == "auto" else settings.providers
+    report = examine(Wish(asked, settings.repository if wished else None))
+    if output is Output.JSON:
+        printing.write_json(report)
+    else:
+        printing.write_doctor(report)
+    if report["problems"]:
         raise typer.Exit(FAILURE_EXIT)
 
 

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from service import __version__
 from service.batcher import BatchPolicy
 from service.cpu import usable_cores
-from service.engine import EngineOptions, check_wheels
+from service.engine import EngineOptions
 from service.errors import ServiceError
 from service.loader import LoadOptions
 from service.metrics import Metrics
@@ -31,6 +31,7 @@ from service.web.errors import ErrorAnswers
 from service.web.exchange import WebOptions, WebParts
 from service.web.guard import Guard
 from service.web.roads import make_pages, make_roads, openapi_of, routes_of
+from service.wheels import check_wheels
 
 _log = logging.getLogger("onnxport.app")
 
@@ -106,7 +107,7 @@ def create_app(settings: Settings, found: Sequence[Found] | None = None) -> Fast
 
     ``found`` saves a second look at the disk where the caller has already scanned it.
     """
-    check_wheels()
+    check_wheels(settings.providers)
     if found is None:
         found = named(scan(settings.repository), settings.model_name)
     core = make_core(settings, found)

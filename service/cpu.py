@@ -11,9 +11,13 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 def usable_cores(cgroup: Path = _CGROUP) -> int:
     """Return the whole cores that affinity and the cgroup's CPU quota leave, at least 1."""
-    affinity = len(os.sched_getaffinity(0))
-    quota = _quota_v2(cgroup) or _quota_v1(cgroup)
-    return max(1, min(affinity, math.ceil(quota))) if quota else affinity
+    affinity, limit = len(os.sched_getaffinity(0)), quota(cgroup)
+    return max(1, min(affinity, math.ceil(limit))) if limit else affinity
+
+
+def quota(cgroup: Path = _CGROUP) -> float | None:
+    """Return the cores' worth of time that the cgroup gives, None where it sets no limit."""
+    return _quota_v2(cgroup) or _quota_v1(cgroup)
 
 
 def _quota_v2(cgroup: Path) -> float | None:

@@ -11,7 +11,6 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import threading
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from typing import Any, Protocol
 
 import onnxruntime as ort
@@ -191,18 +190,6 @@ class OrtEngine:
 def version() -> str:
     """Return ONNX Runtime's version."""
     return str(ort.__version__)
-
-
-def check_wheels() -> None:
-    """Raise ProviderUnavailable if both ONNX Runtime wheels are installed over each other."""
-    found = {d.metadata["Name"].lower() for d in metadata.distributions(name="onnxruntime")}
-    found |= {d.metadata["Name"].lower() for d in metadata.distributions(name="onnxruntime-gpu")}
-    if len(found) > 1:
-        raise ProviderUnavailable(
-            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other; mend it "
-            "with: pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'onnxport[cpu]' "
-            "(or 'onnxport[gpu]')"
-        )
 
 
 def _refuses_values(error: Exception, provider: str) -> bool:

@@ -25,8 +25,9 @@ to {after}; a loss of {margin} was allowed. The largest difference between two p
 """
 _TOGETHER = "Rows are independent of each other, so a server runs them together."
 _ALONE = (
-    "A row's answer depends a little on the rows beside it, because the 8-bit scales are found over "
-    "all rows of a run. So each row runs by itself, and a busy server gains less than a lone caller."
+    "A row's answer depends a little on the rows beside it, because the 8-bit scales are found "
+    "over all rows of a run. So each row runs by itself, and a busy server gains less than a lone "
+    "caller."
 )
 _GPU = "It is made for a GPU. Its figures were taken on a CPU, where FP16 is not faster."
 

@@ -111,6 +111,7 @@ class Tupled(nn.Module):
         self.module = module
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Return the module's outputs, a single one as a tuple of one."""
         answer = self.module(*inputs)
         return answer if isinstance(answer, tuple) else (answer,)
 
