@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 _LONGEST = 500
+_RUNTIME_LOG = ":onnxruntime:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Ended:
             return ""
         if self.code is None:
             return f"did not end within {self.seconds:g} s"
-        last = (self.err.strip().splitlines() or ["it wrote nothing"])[-1][:_LONGEST]
+        last = (_own_lines(self.err) or ["it wrote nothing"])[-1][:_LONGEST]
         if self.code < 0:
             return f"the process was ended by {_signal(-self.code)}"
         return f"ended with exit code {self.code}: {last}"
@@ -57,6 +58,11 @@ def run_module(arguments: Sequence[str], seconds: float) -> Ended:
     except subprocess.TimeoutExpired as error:
         return Ended(None, _text(error.stdout), _text(error.stderr), seconds)
     return Ended(done.returncode, _text(done.stdout), _text(done.stderr), seconds)
+
+
+def _own_lines(text: str) -> list[str]:
+    """Return the lines but those of ONNX Runtime's log, which go on after the reason was told."""
+    return [line for line in text.strip().splitlines() if _RUNTIME_LOG not in line]
 
 
 def _text(content: bytes | None) -> str:

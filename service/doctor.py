@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from service import __version__, cpu, machine
 from service.children import Ended, RunChild, run_module
 from service.errors import ServiceError
 from service.repository import Found, scan
-from service.wheels import GPU_WHEEL, installed_wheels, wheel_problem
+from service.wheels import GPU_WHEEL, has_runtime, installed_wheels, wheel_problem
 
 Report = dict[str, Any]
 _PROVIDER_SECONDS, _MODEL_SECONDS = 60.0, 300.0
@@ -35,8 +35,9 @@ class Surroundings:
 
     child: RunChild = run_module
     wheels: Callable[[], Mapping[str, str]] = installed_wheels
+    whole: Callable[[str], bool] = has_runtime
     gpus: Callable[[], Sequence[Mapping[str, str]]] = machine.gpus
-    places: Callable[[], Sequence[Path]] = field(default=machine.library_places)
+    places: Callable[[], Sequence[Path]] = machine.library_places
 
 
 def examine(wish: Wish, around: Surroundings | None = None) -> Report:
@@ -61,11 +62,11 @@ def examine(wish: Wish, around: Surroundings | None = None) -> Report:
         "asked": list(wish.providers),
         "providers": [_provider(name, around.child) for name in _tried(wish, wheels)],
     }
-    problems = [text for text in (wheel_problem(wheels, wish.providers),) if text]
     models, missing = _models(wish, around.child) if wheels else ([], "")
     report["models"] = models
-    report["problems"] = [*problems, *provider_problems(report), *model_problems(models)]
-    report["problems"] += [missing] if missing else []
+    of_wheels = wheel_problem(wheels, wish.providers, around.whole)
+    problems = [of_wheels, *provider_problems(report), *model_problems(models), missing]
+    report["problems"] = [problem for problem in problems if problem]
     return report
 
 

@@ -8,8 +8,10 @@ import os
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import sys
 import threading
 from collections.abc import Collection, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -219,7 +221,9 @@ def _open(path: str, options: EngineOptions) -> ort.InferenceSession:
             "provider 'cuda': the installed ONNX Runtime has no CUDA; install 'onnxport[gpu]'"
         )
     if "cuda" in asked:
-        ort.preload_dlls()
+        # It tells on standard output what it misses, and that is for answers alone.
+        with redirect_stdout(sys.stderr):
+            ort.preload_dlls()
     session = _session(path, options, asked)
     if "cuda" in asked and "cpu" not in asked and _short_name(session.get_providers()[0]) != "cuda":
         raise ProviderUnavailable("provider 'cuda': it did not load (driver or library missing)")

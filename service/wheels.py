@@ -6,8 +6,9 @@ a broken installation is what this must be able to tell.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
+from pathlib import Path
 
 from service.errors import ProviderUnavailable
 
@@ -25,7 +26,17 @@ def installed_wheels() -> dict[str, str]:
     }
 
 
-def wheel_problem(found: Mapping[str, str], providers: Sequence[str] = ("auto",)) -> str:
+def has_runtime(wheel: str) -> bool:
+    """Whether the wheel's import package is still there: removing a second wheel takes it away."""
+    place = metadata.distribution(wheel).locate_file("onnxruntime/__init__.py")
+    return Path(str(place)).is_file()
+
+
+def wheel_problem(
+    found: Mapping[str, str],
+    providers: Sequence[str] = ("auto",),
+    whole: Callable[[str], bool] = has_runtime,
+) -> str:
     """Return what is wrong with these wheels for these providers, and its remedy; "" if nothing.
 
     CUDA with the CPU behind it is no promise, so there the CPU's wheel will do.
@@ -35,8 +46,13 @@ def wheel_problem(found: Mapping[str, str], providers: Sequence[str] = ("auto",)
         return f"no ONNX Runtime is installed; mend it with: {_EITHER}"
     if len(names) > 1:
         return (
-            f"{' and '.join(names)} are all installed and overwrite each other; mend it with: "
-            f"pip uninstall -y {' '.join(names)} && {_EITHER}"
+            f"{' and '.join(names)} are installed together and overwrite each other; mend it "
+            f"with: pip uninstall -y {' '.join(names)} && {_EITHER}"
+        )
+    if not whole(names[0]):
+        return (
+            f"{names[0]} has lost its files to another wheel that was removed; mend it with: "
+            f"pip uninstall -y {names[0]} && {_EITHER}"
         )
     if "cuda" in providers and "cpu" not in providers and names != [GPU_WHEEL]:
         return (
