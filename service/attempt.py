@@ -17,7 +17,7 @@ from service import modelfile
 from service.engine import EngineOptions, OrtEngine
 from service.errors import ServiceError
 
-# What the CUDA provider is linked against, the driver's library last; the rest it opens when needed.
+# What the CUDA provider is linked against, and cuDNN, without which it cannot convolve.
 _CUDA_NEEDS = (
     "libcublasLt.so.13",
     "libcublas.so.13",

@@ -26,7 +26,7 @@ Command = Callable[[Sequence[str]], str]
 
 def memory(meminfo: Path = _MEMINFO, cgroup: Path = _CGROUP) -> dict[str, int | None]:
     """Return bytes in all, bytes available, and the control group's limit, None without one."""
-    sizes = dict(re.findall(r"^(MemTotal|MemAvailable):\s+(\d+) kB", _read(meminfo), re.M))
+    sizes = dict(re.findall(r"^(MemTotal|MemAvailable):\s+(\d+) kB", _read(meminfo), re.MULTILINE))
     limits = [_read(cgroup / name).strip() for name in _LIMITS]
     numbers = [int(limit) for limit in limits if limit.isdecimal() and int(limit) < _NO_LIMIT]
     return {
@@ -54,9 +54,7 @@ def run_command(arguments: Sequence[str]) -> str:
 def gpus(command: Command = run_command) -> list[dict[str, str]]:
     """Return name, driver and memory of each GPU, as nvidia-smi tells; none where it is absent."""
     rows = [line.split(", ") for line in command(_SMI).splitlines()]
-    return [
-        {"name": row[0], "driver": row[1], "memory": row[2]} for row in rows if len(row) == 3
-    ]
+    return [{"name": row[0], "driver": row[1], "memory": row[2]} for row in rows if len(row) == 3]
 
 
 def library_places() -> list[Path]:

@@ -1,4 +1,4 @@
-"""Which wheel of ONNX Runtime is installed, and the command that mends it where it is the wrong one.
+"""Which wheel of ONNX Runtime is installed, and the command that mends a wrong one.
 
 All of them own the same import folder, so that only one may be there.  Nothing is imported here:
 a broken installation is what this must be able to tell.

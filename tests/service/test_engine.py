@@ -28,7 +28,6 @@ from tests.support.models import (
     write_model,
     write_sum_and_difference,
 )
-from tests.support.runtime import write_distribution
 
 CPU = EngineOptions(("cpu",))
 ROWS = np.asarray([[1, 2], [3, 4]], np.float32)
