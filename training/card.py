@@ -9,7 +9,8 @@ Json = Mapping[str, Any]
 
 _CARD = """# {name}, {precision}
 
-The network of `{name}` in {precision}, made of the FP32 bundle with the digest `{digest}`.
+The network of `{name}` in {precision}. The FP32 `model.onnx` that it was made of has the SHA-256
+`{sha256}`.
 
 | | FP32 | {precision} |
 | --- | --- | --- |
@@ -44,7 +45,7 @@ def lower_card(name: str, record: Json, metrics: Json, before: Json, origin: str
     head = _CARD.format(
         name=name,
         precision=record["precision"],
-        digest=record["made_of"]["digest"],
+        sha256=record["made_of"]["sha256"],
         rows="\n".join(_rows(record, metrics, before)),
         labels=gate["labels_changed"],
         count=gate["rows"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from dataclasses import asdict, dataclass, replace
@@ -41,23 +42,29 @@ from training.progress import Listener
 from training.quantize import EVERYTHING, TABLES, quantize
 from training.raws import MEDIA_TYPES, golden_examples, to_raw
 from training.recipe import Recipe, load_recipe
-from training.run import publish
-from training.runs import CHECKPOINTS
+from training.run import publish, travelling
+from training.runs import CHECKPOINTS, METRICS_FILE, RECIPE_FILE
 from training.task import make_task, use_threads
 from training.timing import TIMED_ROWS, measure_gain
 from training.trial import try_apart
 
 Json = dict[str, Any]
-_KEPT = ("data_stats.json", "recipe.toml", "explain")
+_KEPT = ("data_stats.json", "explain")
+CARD_FILE = "model_card.md"
 
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """What is converted: a proven FP32 bundle, its data, and the network if there is one."""
+    """What is converted: a proven FP32 bundle, its data, and the network if there is one.
+
+    ``metrics`` and ``card`` tell how the network was trained and how good it is in FP32.
+    """
 
     bundle: Bundle
     recipe: Recipe
     dataset: DataSet
+    metrics: Json
+    card: str
     network: nn.Module | None = None
 
     @property
@@ -94,17 +101,24 @@ def base_of_bundle(path: Path, root: str = "") -> Base:
     if precision is not None:
         raise RecipeError(f"{bundle.path}: is {precision.get('precision')} itself, give the FP32")
     bundle.verify_files()
-    return Base(bundle, recipe_of(bundle), load_for(bundle, root))
+    metrics = bundle.report("metrics") or {}
+    card = _text(bundle.path / CARD_FILE)
+    return Base(bundle, recipe_of(bundle), load_for(bundle, root), metrics, card)
 
 
 def base_of_run(folder: Path, scratch: Path, listener: Listener) -> Base:
-    """Return what the best checkpoint of a finished run gives, as a bundle below ``scratch``."""
+    """Return what the best checkpoint of a finished run gives, as a bundle below ``scratch``.
+
+    The run's folder stays as it is, and what it says of the simpler methods is not found out again.
+    """
     recipe = load_recipe(str(folder))
     use_threads(recipe.train.threads)
-    task = make_task(recipe)
+    task = make_task(replace(recipe, train=replace(recipe.train, baselines=False)))
     learnt = learn(task, folder / CHECKPOINTS, listener)
     outcome = publish(task, learnt, scratch / "report", repository=scratch, listener=listener)
-    return Base(outcome.bundle, recipe, task.dataset, learnt.network)
+    metrics = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
+    card = _text(folder / CARD_FILE)
+    return Base(outcome.bundle, recipe, task.dataset, metrics, card, learnt.network)
 
 
 def export_lower(base: Base, demand: Demand, repository: Path, listener: Listener) -> Lowered:
@@ -198,10 +212,10 @@ def _rows(pipeline: Pipeline, dataset: DataSet, examples: Examples) -> list[Row]
 
 
 def _record(base: Base, demand: Demand, judged: _Judged) -> Json:
-    source = base.bundle.manifest
+    source = base.bundle.manifest.files[MODEL_FILE]
     return {
         "precision": demand.precision,
-        "made_of": {"digest": source.digest, "bytes": source.files[MODEL_FILE].bytes},
+        "made_of": source.model_dump(),
         "bytes": judged.evaluation.model_bytes,
         "weights_converted": round(judged.weights, 4),
         "rows_independent": judged.contract.batchable,
@@ -238,14 +252,14 @@ def _milliseconds(speed: Speed) -> Json:
 def _write(base: Base, folder: Path, judged: _Judged, record: Json) -> None:
     golden = _golden(base, folder / MODEL_FILE, judged.contract)
     (folder / GOLDEN_FILE).write_bytes(golden)
-    before = base.bundle.report("metrics") or {}
+    before = base.metrics
     metrics = judged.evaluation.as_json()
     metrics |= {key: before[key] for key in ("training", "baselines") if key in before}
     metrics["model"] = {**before.get("model", {}), **metrics["model"]}
     reports = {"metrics": metrics, "parity": judged.parity.as_json(), "precision": record}
-    old = base.bundle.path / "model_card.md"
-    card = lower_card(base.bundle.path.parent.name, record, metrics, before, _text(old))
-    write_texts(folder, reports, {"model_card.md": card})
+    card = lower_card(base.bundle.path.parent.name, record, metrics, before, base.card)
+    texts = {CARD_FILE: card, RECIPE_FILE: travelling(base.recipe).to_toml()}
+    write_texts(folder, reports, texts)
     for name in _KEPT:
         source = base.bundle.path / name
         if source.is_dir():

@@ -35,6 +35,15 @@ def attention(roots: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) 
     return trained(folder, "attention", roots["attention"], *WIDE) / "texts" / "1"
 
 
+@pytest.fixture(scope="module")
+def halved(pictures: Run, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """Return a bundle in half precision, made from a run."""
+    target = tmp_path_factory.mktemp("halved")
+    said = say("export", pictures.folder, "precision=fp16", "margin=1", "--repository", target)
+    assert said.code == 0, said.err
+    return read_bundle(target / "pictures" / "1")
+
+
 def trained(folder: Path, family: str, root: Path, *changes: str) -> Path:
     """Train and return the repository."""
     recipe = write_recipe(folder, family, root, *changes)
@@ -60,7 +69,7 @@ def test_an_lstm_in_8_bits_serves_alone(lstm: Path, roots: dict[str, Path]) -> N
     )
     record, bundle = said.json(), read_bundle(lstm.parent / "2")
     assert record["bundle"] == str(bundle.path)
-    assert record["made_of"]["digest"] == before.manifest.digest
+    assert record["made_of"] == before.manifest.files["model.onnx"].model_dump()
     assert record["bytes"] < record["made_of"]["bytes"]
     assert record["speed"]["speedup_alone"] > 0
     assert (record["precision"], record["rows_independent"]) == ("int8", False)
@@ -93,34 +102,31 @@ def test_tables_in_8_bits_serve_together(attention: Path, roots: dict[str, Path]
     assert proof["batch_sizes"] == [1, 2, 32]
 
 
-def test_half_precision_is_made_from_a_run(pictures: Run, tmp_path: Path) -> None:
-    """The run stays as it was; the explanation and the figures of training travel."""
-    before = (pictures.folder / "metrics.json").read_bytes()
-    said = say("export", pictures.folder, "precision=fp16", "margin=1", "--repository", tmp_path)
-    assert said.code == 0, said.err
-    bundle = read_bundle(tmp_path / "pictures" / "1")
-    metrics, record = bundle.report("metrics"), bundle.report("precision")
+def test_half_precision_is_made_from_a_run(pictures: Run, halved: Bundle) -> None:
+    """The figures of training and the explanation travel; the FP32 file is that of the run."""
+    metrics, record = halved.report("metrics"), halved.report("precision")
     assert metrics is not None
     assert record is not None
-    assert metrics["training"] == json.loads(before)["training"]
-    assert metrics["model"]["bytes"] == record["bytes"] == bundle.manifest.files["model.onnx"].bytes
+    told = json.loads((pictures.folder / "metrics.json").read_text())
+    assert metrics["training"] == told["training"]
+    assert metrics["model"]["bytes"] == record["bytes"] == halved.manifest.files["model.onnx"].bytes
     assert (record["speed"], record["weights_converted"]) == (None, 1.0)
-    assert "explain/explain.onnx" in bundle.manifest.files
-    assert (pictures.folder / "metrics.json").read_bytes() == before
-    proof = served(bundle)["verification"]
+    origin = read_bundle(pictures.bundle)
+    assert record["made_of"] == origin.manifest.files["model.onnx"].model_dump()
+    assert halved.read("recipe.toml") == origin.read("recipe.toml")
+    assert "explain/explain.onnx" in halved.manifest.files
+    proof = served(halved)["verification"]
     assert isinstance(proof, dict)
     assert proof["status"] == "passed"
 
 
-def test_the_card_tells_both_precisions(pictures: Run, tmp_path: Path) -> None:
+def test_the_card_tells_both_precisions(pictures: Run, halved: Bundle) -> None:
     """And after them what the FP32 model's card told."""
-    said = say("export", pictures.folder, "precision=fp16", "margin=1", "--repository", tmp_path)
-    assert said.code == 0, said.err
-    card = (tmp_path / "pictures" / "1" / "model_card.md").read_text(encoding="utf-8")
+    card = halved.read("model_card.md").decode()
     assert card.startswith("# pictures, fp16\n")
     assert "| accuracy on the test rows |" in card
     assert "It is made for a GPU" in card
-    origin = (pictures.bundle / "model_card.md").read_text(encoding="utf-8")
+    origin = (pictures.folder / "model_card.md").read_text(encoding="utf-8")
     assert f"\n#{origin.splitlines()[0]}\n" in card
 
 
