@@ -77,6 +77,10 @@ class Job:
     done: asyncio.Future[Ran]
     alone: bool = False
 
+    def cancel(self) -> None:
+        """Temporary."""
+        self.done.cancel()
+
 
 @dataclass(frozen=True, slots=True)
 class Take:
@@ -178,6 +182,43 @@ class Batcher:
             return await job.done
         finally:
             timer.cancel()
+
+    def enqueue(
+        self,
+        inputs: Tensors,
+        wanted: Sequence[str],
+        *,
+        rows: int,
+        deadline: float,
+        on_done: Callable[[Ran | ServiceError], None],
+        alone: bool = False,
+    ) -> Job:
+        """Temporary."""
+        self._admit(rows)
+        loop = asyncio.get_running_loop()
+        now = time.monotonic()
+        job = Job(
+            inputs,
+            tuple(wanted),
+            rows,
+            self._key(inputs, wanted, alone=alone),
+            deadline,
+            now,
+            loop.create_future(),
+            alone,
+        )
+        self._queue.append(job)
+        timer = loop.call_later(max(0.0, deadline - now), _expire, job)
+
+        def done(future: asyncio.Future[Ran]) -> None:
+            timer.cancel()
+            if not future.cancelled():
+                error = future.exception()
+                on_done(error if isinstance(error, ServiceError) else future.result())
+
+        job.done.add_done_callback(done)
+        self._dispatch()
+        return job
 
     def _key(self, inputs: Tensors, wanted: Sequence[str], *, alone: bool) -> Key:
         """Return what jobs that may share a run have in common; no two jobs, if none may."""

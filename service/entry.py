@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from types import TracebackType
 
 from service.batcher import Batcher, BatchPolicy
 from service.engine import Engine
@@ -20,6 +20,7 @@ from service.memory import give_back
 from service.observer import BatchReport, Observer
 from service.repository import Found
 from service.serving import ServingRules
+from service.terms import Terms
 
 _log = logging.getLogger("onnxport.registry")
 
@@ -34,6 +35,7 @@ class LiveModel:
     version: int
     loaded: Loaded
     batcher: Batcher
+    terms: Terms
 
     @property
     def info(self) -> dict[str, object]:
@@ -54,6 +56,34 @@ class Means:
     loads: Executor
     runs: Executor
     observer: Observer
+
+
+class Lease:
+    """The right to use a live version until the answer is out; it is given back exactly once."""
+
+    __slots__ = ("_give_back", "model")
+
+    def __init__(self, model: LiveModel, give_back: Callable[[], None]) -> None:
+        """Hold ``model``; ``give_back`` is called when it is no longer needed."""
+        self.model = model
+        self._give_back = give_back
+
+    def release(self) -> None:
+        """Give the right back."""
+        self._give_back()
+
+    def __enter__(self) -> LiveModel:
+        """Return the model that is held."""
+        return self.model
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Give the right back, whatever happened."""
+        self._give_back()
 
 
 class Entry:
@@ -139,7 +169,10 @@ class Entry:
         batcher = self._batcher(loaded, self._batching)
         notes = loaded.info.get("notes")
         info = {**loaded.info, "notes": [*(notes if isinstance(notes, list) else ()), *found.notes]}
-        self._live = LiveModel(found.name, found.version, replace(loaded, info=info), batcher)
+        terms = Terms.of(loaded.contract)
+        self._live = LiveModel(
+            found.name, found.version, replace(loaded, info=info), batcher, terms
+        )
         self._move(State.READY)
 
     def _batcher(self, loaded: Loaded, policy: BatchPolicy) -> Batcher:
@@ -175,8 +208,7 @@ class Entry:
                 "model %s version %d: %s%s", self.found.name, self.found.version, state, beside
             )
 
-    @contextmanager
-    def lease(self) -> Iterator[LiveModel]:
+    def lease(self) -> Lease:
         """Hold the version open while it answers; raises ModelNotReady with its state."""
         if self._live is None or self.state is not State.READY:
             reason = f": {self.reason}" if self.reason else ""
@@ -184,12 +216,12 @@ class Entry:
                 f"model '{self.found.name}' is not ready, it is {self.state}{reason}"
             )
         self._leases += 1
-        try:
-            yield self._live
-        finally:
-            self._leases -= 1
-            if not self._leases:
-                self._unused.set()
+        return Lease(self._live, self._release)
+
+    def _release(self) -> None:
+        self._leases -= 1
+        if not self._leases:
+            self._unused.set()
 
     def leave(self) -> None:
         """Grant no lease from now on; nothing else may follow but `aclose`."""

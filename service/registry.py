@@ -7,11 +7,11 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from weakref import WeakValueDictionary
 
 from service.batcher import BatchPolicy
-from service.entry import Entry, LiveModel, Load, Means
+from service.entry import Entry, Lease, LiveModel, Load, Means
 from service.errors import ModelNotFound, ModelNotReady
 from service.lifecycle import (
     LEAVING,
@@ -214,10 +214,12 @@ class Registry:
         entries = [e for number, e in versions.items() if version in (None, number)]
         if not entries:
             raise ModelNotFound(name, version)
+        if len(entries) == 1:
+            return entries[0]
         return max(entries, key=lambda e: (e.state is State.READY, e.found.version))
 
-    def lease(self, name: str, version: int | None = None) -> AbstractContextManager[LiveModel]:
-        """Hold a ready version open; raises ModelNotFound or ModelNotReady with its state."""
+    def lease(self, name: str, version: int | None = None) -> Lease:
+        """Hold a ready version open from now on; raises ModelNotFound or ModelNotReady."""
         return self._entry(name, version).lease()
 
     async def aclose(self) -> None:

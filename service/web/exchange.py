@@ -14,7 +14,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from service.errors import InvalidRequest
-from service.predictor import Answered, Prediction
+from service.inference import Prediction
+from service.predictor import Answered
 from service.registry import ModelView
 from service.reloader import IndexRow
 from service.statistics import Counters

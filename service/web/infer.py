@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from starlette.types import Receive, Scope, Send
 
 from service.errors import ModelNotReady
-from service.predictor import Prediction
+from service.inference import Prediction
 from service.registry import State
 from service.web import binary, wire
 from service.web.encoding import MIN_PACKED_BYTES, chosen, pack

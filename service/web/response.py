@@ -8,7 +8,7 @@ import numpy as np
 import orjson
 
 from service.errors import InvalidRequest
-from service.predictor import Prediction
+from service.inference import Prediction
 from service.tensors import Tensor, from_numpy
 from service.web import binary
 from service.web.classification import classes

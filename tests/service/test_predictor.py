@@ -13,7 +13,6 @@ import orjson
 import pytest
 
 from service.batcher import BatchPolicy
-from service.contract import Contract, InputContract, OutputContract, TensorPipeline
 from service.errors import (
     DeadlineExceeded,
     InvalidRequest,
@@ -22,7 +21,7 @@ from service.errors import (
     TooLarge,
 )
 from service.loader import LoadOptions
-from service.predictor import Answered, Predictor, count_rows
+from service.predictor import Answered, Predictor
 from service.registry import Readiness, Registry
 from service.repository import scan
 from tests.support import models
@@ -259,39 +258,3 @@ async def test_a_surprise(repository: Path) -> None:
         await bench.predict("series", [[1, 2]])
     assert bench.last.outcome == "internal"
     bench.runs.shutdown()
-
-
-def contract(*shapes: list[int | str], batchable: bool = True) -> Contract:
-    """Return the contract of a graph with inputs of these shapes."""
-    return Contract(
-        task="tensor",
-        inputs=[
-            InputContract(name=name, datatype="FP32", shape=shape)
-            for name, shape in zip("abc", shapes, strict=False)
-        ],
-        outputs=[OutputContract(name="y", datatype="FP32", shape=["n"])],
-        pipeline=TensorPipeline(),
-        batchable=batchable,
-    )
-
-
-def zeros(*shapes: tuple[int, ...]) -> dict[str, np.ndarray]:
-    """Return inputs of these shapes."""
-    return dict(zip("abc", (np.zeros(shape, np.float32) for shape in shapes), strict=False))
-
-
-def test_the_rows_of_a_call() -> None:
-    """They are counted along the first axis that may have any size; without one a call is a row."""
-    assert count_rows(contract(["n", 2]), zeros((3, 2))) == 3
-    assert count_rows(contract([-1, 2]), zeros((0, 2))) == 0
-    assert count_rows(contract([4], ["n"], batchable=False), zeros((4,), (3,))) == 3
-    assert count_rows(contract([4], [], batchable=False), zeros((4,), ())) == 1
-
-
-def test_inputs_with_different_rows() -> None:
-    """Where rows of callers are joined they must agree, though no name says that axes are one."""
-    axes = contract([-1], [-1])
-    assert count_rows(axes, zeros((2,), (2,))) == 2
-    with pytest.raises(InvalidRequest, match=r"\['a', 'b'\]: \[2, 3\] rows"):
-        count_rows(axes, zeros((2,), (3,)))
-    assert count_rows(contract([-1], [-1], batchable=False), zeros((2,), (3,))) == 2

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from service.batcher import Timings
 from service.errors import ModelNotFound
-from service.predictor import Answered, Prediction
+from service.inference import Prediction
+from service.predictor import Answered
 from service.registry import ModelView, State
 from service.reloader import IndexRow
 from service.tensors import Tensors, TensorSpec
