@@ -27,10 +27,12 @@ from service.reloader import Control, Reloader, at_start
 from service.repository import Found, named, scan
 from service.settings import Settings, is_loopback
 from service.statistics import Statistics
+from service.web.direct import DirectRoad
 from service.web.errors import ErrorAnswers
 from service.web.exchange import WebOptions, WebParts
 from service.web.guard import Guard
 from service.web.roads import make_pages, make_roads, openapi_of, routes_of
+from service.web.visit import Visits
 
 _log = logging.getLogger("onnxport.app")
 
@@ -128,7 +130,6 @@ def create_app(settings: Settings, found: Sequence[Found] | None = None) -> Fast
         default_model=settings.default_model,
         health_route=settings.health_route,
         predict_route=settings.predict_route,
-        access_log=settings.access_log,
     )
     parts = WebParts(
         core.registry,
@@ -137,13 +138,17 @@ def create_app(settings: Settings, found: Sequence[Found] | None = None) -> Fast
         repository=core.reloader,
         history=core.statistics,
     )
-    set_up(app, parts, core.metrics)
+    set_up(app, parts, core.metrics, access_log=settings.access_log)
     return app
 
 
-def set_up(app: FastAPI, parts: WebParts, metrics: Metrics) -> None:
-    """Give an application its roads, its error answers and its outermost layer."""
-    answers = ErrorAnswers(metrics)
+def set_up(app: FastAPI, parts: WebParts, metrics: Metrics, *, access_log: bool = True) -> None:
+    """Give an application its roads, its error answers and its outermost layer.
+
+    ``app.state.direct`` is the road in front of it, for a protocol class that can take it.
+    """
+    answers, visits = ErrorAnswers(metrics), Visits(metrics, access_log=access_log)
+    app.state.direct = DirectRoad(parts, answers, visits)
     app.add_exception_handler(ServiceError, answers.service_error)
     app.add_exception_handler(HTTPException, answers.http_error)
     app.add_exception_handler(RequestValidationError, answers.validation_error)
@@ -154,8 +159,8 @@ def set_up(app: FastAPI, parts: WebParts, metrics: Metrics) -> None:
     app.add_middleware(
         Guard,
         metrics=metrics,
+        visits=visits,
         max_body_bytes=parts.options.max_body_bytes,
-        access_log=parts.options.access_log,
     )
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import shlex
 import signal
 import socket
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, cast
 
 import orjson
 import typer
@@ -24,6 +26,7 @@ from service.errors import BundleError, ConfigurationError
 from service.reloader import at_start
 from service.repository import Found, named, scan
 from service.settings import Settings
+from service.web.edge import EdgeProtocol
 
 _log = logging.getLogger("onnxport.worker")
 _SHOWN = 4
@@ -47,6 +50,7 @@ def serve(settings: Settings, *, ignored: Sequence[str] = ()) -> None:
     listener = listen(settings.host, settings.port)
     config = uvicorn.Config(
         app,
+        http=cast("type[asyncio.Protocol]", partial(EdgeProtocol, app.state.direct)),
         ws="none",
         lifespan="on",
         access_log=False,

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from service.errors import InvalidRequest
-from service.inference import Prediction
+from service.inference import Inference, OnDone, Prediction
 from service.predictor import Answered
 from service.registry import ModelView
 from service.reloader import IndexRow
@@ -50,7 +50,6 @@ class WebOptions:
     default_model: str = ""
     health_route: str = ""
     predict_route: str = ""
-    access_log: bool = True
 
 
 class Models(Protocol):
@@ -99,6 +98,19 @@ class History(Protocol):
 
 class Answers(Protocol):
     """What the roads need of the predictor."""
+
+    def start(
+        self,
+        name: str,
+        version: int | None,
+        inputs: Tensors,
+        *,
+        wanted: Sequence[str] | None,
+        deadline: float,
+        on_done: OnDone,
+    ) -> Inference:
+        """Begin to run the graph on its own tensors."""
+        ...
 
     async def infer(
         self,

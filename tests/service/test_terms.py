@@ -63,9 +63,9 @@ def test_the_outputs_of_a_call() -> None:
     assert asked.wanted(["z", "x"]) == ("x", "z")
     assert asked.wanted(["z"]) == ("z",)
     assert asked.left_out == ("y",)
-    with pytest.raises(InvalidRequest, match="output 'y': seq.* is no tensor"):
+    with pytest.raises(InvalidRequest, match=r"output 'y': seq.* is no tensor"):
         asked.wanted(["x", "y"])
     with pytest.raises(InvalidRequest, match="output 'w': the model has no such output"):
         asked.wanted(["w"])
-    with pytest.raises(InvalidRequest, match="output 'y': seq.* is no tensor"):
+    with pytest.raises(InvalidRequest, match=r"output 'y': seq.* is no tensor"):
         terms(["n"], outputs={"y": "seq(tensor(float))"}).wanted(None)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from service.batcher import Timings
 from service.errors import ModelNotFound
-from service.inference import Prediction
+from service.inference import Inference, OnDone, Prediction
 from service.predictor import Answered
 from service.registry import ModelView, State
 from service.reloader import IndexRow
@@ -91,6 +91,19 @@ class EchoAnswers:
         self.deadlines.append(deadline)
         outputs = {n: v for n, v in inputs.items() if wanted is None or n in wanted}
         return Prediction(name, version or 1, outputs, 1, TIMINGS)
+
+    def start(
+        self,
+        name: str,
+        version: int | None,
+        inputs: Tensors,
+        *,
+        wanted: Sequence[str] | None,
+        deadline: float,
+        on_done: OnDone,
+    ) -> Inference:
+        """Refuse: only a real runtime has calls that are under way."""
+        raise NotImplementedError
 
     async def predict(
         self, name: str, version: int | None, instances: Sequence[object], *, deadline: float

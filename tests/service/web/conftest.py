@@ -13,7 +13,7 @@ from onnx import TensorProto
 from service.app import create_app
 from service.settings import Settings
 from tests.support import models
-from tests.support.clients import serving
+from tests.support.clients import on_a_socket, serving
 
 
 @pytest.fixture(scope="session")
@@ -41,4 +41,12 @@ async def client(repository: Path) -> AsyncIterator[httpx.AsyncClient]:
     """Return a client of a server over the repository, all models tried; 1 MiB bodies at most."""
     settings = Settings(repository=repository, max_body_bytes=1 << 20)
     async with serving(create_app(settings)) as connected:
+        yield connected
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def direct_client(repository: Path) -> AsyncIterator[httpx.AsyncClient]:
+    """Return a client of such a server whose calls go through a socket and our protocol class."""
+    app = create_app(Settings(repository=repository, max_body_bytes=1 << 20))
+    async with serving(app), on_a_socket(app) as connected:
         yield connected

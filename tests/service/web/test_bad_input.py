@@ -11,6 +11,15 @@ from tests.support.models import bomb, png
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
+
+@pytest.fixture(params=["asgi", "direct"])
+def client(
+    request: pytest.FixtureRequest, client: httpx.AsyncClient, direct_client: httpx.AsyncClient
+) -> httpx.AsyncClient:
+    """Return a client by each of both roads, which must not differ."""
+    return client if request.param == "asgi" else direct_client
+
+
 PREDICT = "/v1/models/{}:predict"
 INFER = "/v2/models/{}/infer"
 

@@ -15,6 +15,7 @@ from service import logs
 from service.errors import DeadlineExceeded, EngineFailure, ModelNotReady, Overloaded
 from service.metrics import Metrics
 from service.web.guard import Guard
+from service.web.visit import Visits
 from tests.support.apps import make_app
 from tests.support.clients import client_of
 from tests.support.fakes import EchoAnswers, FailingAnswers, StuckAnswers
@@ -188,7 +189,8 @@ async def test_half_an_answer_is_not_mended(log: StringIO) -> None:
     async def send(message: Message) -> None:
         assert message["type"] == "http.response.start"
 
-    guard = Guard(broken, metrics=Metrics("0"), max_body_bytes=10)
+    metrics = Metrics("0")
+    guard = Guard(broken, metrics=metrics, visits=Visits(metrics), max_body_bytes=10)
     with pytest.raises(RuntimeError, match="late"):
         await guard(_scope("/"), receive, send)
     assert lines(log)[0]["error"] == "internal"
