@@ -18,11 +18,11 @@ import orjson
 
 from service import logs
 from service.errors import ServiceError
-from service.inference import Inference, Prediction
+from service.inference import Prediction
 from service.web import binary, wire
 from service.web.encoding import MIN_PACKED_BYTES, chosen, pack
 from service.web.errors import ErrorAnswers, internal_text
-from service.web.exchange import WebParts, deadline_of
+from service.web.exchange import UnderWay, WebParts, deadline_of
 from service.web.response import Encoded, encode
 from service.web.skim import Skimmer
 from service.web.visit import Visit, Visits
@@ -131,7 +131,7 @@ class DirectCall:
         self._headers = headers
         self._respond = respond
         self._call: InferCall | None = None
-        self._inference: Inference | None = None
+        self._inference: UnderWay | None = None
         self._over = False
 
     def begin(self, target: Target, body: bytes) -> None:

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from service.errors import InvalidRequest
-from service.inference import Inference, OnDone, Prediction
+from service.inference import OnDone, Prediction
 from service.predictor import Answered
 from service.registry import ModelView
 from service.reloader import IndexRow
@@ -96,6 +96,14 @@ class History(Protocol):
         ...
 
 
+class UnderWay(Protocol):
+    """A call that has been begun."""
+
+    def cancel(self) -> None:
+        """End it without an answer; a call that has ended stays as it is."""
+        ...
+
+
 class Answers(Protocol):
     """What the roads need of the predictor."""
 
@@ -108,8 +116,8 @@ class Answers(Protocol):
         wanted: Sequence[str] | None,
         deadline: float,
         on_done: OnDone,
-    ) -> Inference:
-        """Begin to run the graph on its own tensors."""
+    ) -> UnderWay:
+        """Begin to run the graph on its own tensors; ``on_done`` hears the outcome, once."""
         ...
 
     async def infer(

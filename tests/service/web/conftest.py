@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Iterator
+from io import StringIO
 from pathlib import Path
 
 import httpx
@@ -10,6 +12,7 @@ import pytest
 import pytest_asyncio
 from onnx import TensorProto
 
+from service import logs
 from service.app import create_app
 from service.settings import Settings
 from tests.support import models
@@ -50,3 +53,16 @@ async def direct_client(repository: Path) -> AsyncIterator[httpx.AsyncClient]:
     app = create_app(Settings(repository=repository, max_body_bytes=1 << 20))
     async with serving(app), on_a_socket(app) as connected:
         yield connected
+
+
+@pytest.fixture
+def log() -> Iterator[StringIO]:
+    """Return what is logged as JSON lines while the test runs."""
+    root, ours = logging.getLogger(), logging.getLogger("onnxport")
+    before = (root.handlers[:], root.level, ours.level)
+    stream = StringIO()
+    logs.configure(level="debug", style="json", stream=stream)
+    yield stream
+    root.handlers[:] = before[0]
+    root.setLevel(before[1])
+    ours.setLevel(before[2])
