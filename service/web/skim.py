@@ -53,7 +53,7 @@ class Skimmer:
         self._parser = simdjson.Parser()
 
     def split(self, body: bytes) -> tuple[bytes, bytes] | None:
-        """Cut the only ``data`` out of a request: return the rest, with ``[]`` there, and the array.
+        """Cut the only ``data`` out of a request: return the rest, with ``[]`` there, and it.
 
         Only for a flat array, which ends at the first "]".  The name is a key, and none inside of a
         text, if its quotes are not escaped: a plain quote would have ended the text.

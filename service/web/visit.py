@@ -66,10 +66,12 @@ class Visits:
             logs.access(_fields(visit, status), quiet=visit.probe and status < 400)
 
 
-def _fields(visit: Visit, status: int) -> dict[str, object]:
-    fields: dict[str, object] = {
+def _fields(visit: Visit, status: int) -> dict[str, str | float]:
+    path = visit.path[:_MAX_PATH]
+    fields: dict[str, str | float] = {
         "method": visit.method,
-        "path": visit.path[:_MAX_PATH],
+        # A log is read by people and machines that take some bytes for more than a text.
+        "path": path if path.isascii() and path.isprintable() else ascii(path)[1:-1],
         "status": status,
         "milliseconds": round((time.monotonic() - visit.started) * 1000, 2),
         "bytes_in": visit.received,
