@@ -78,7 +78,7 @@ class Job:
     alone: bool = False
 
     def cancel(self) -> None:
-        """Temporary."""
+        """Let it go without an answer."""
         self.done.cancel()
 
 
@@ -193,7 +193,7 @@ class Batcher:
         on_done: Callable[[Ran | ServiceError], None],
         alone: bool = False,
     ) -> Job:
-        """Temporary."""
+        """Queue checked tensors as `submit` does; ``on_done`` hears the outcome, once."""
         self._admit(rows)
         loop = asyncio.get_running_loop()
         now = time.monotonic()
