@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Literal, TextIO
@@ -95,10 +96,14 @@ class LineHandler(logging.StreamHandler[TextIO]):
         self._lines.append(orjson.dumps(record, default=str))
         if first:
             try:
-                asyncio.get_running_loop().call_soon(self.flush)
+                asyncio.get_running_loop().call_soon(self._end_turn)
             except RuntimeError:
                 # Nothing takes turns here.
-                self.flush()
+                self._end_turn()
+
+    def _end_turn(self) -> None:
+        with suppress(OSError, ValueError):
+            self.flush()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record behind the lines that came before it."""
@@ -112,7 +117,10 @@ class LineHandler(logging.StreamHandler[TextIO]):
 
     def _write_lines(self) -> None:
         lines, self._lines = self._lines, []
-        if lines:
+        if not lines:
+            return
+        # A full disk or a closed pipe costs lines, as it does with every other record.
+        with suppress(OSError, ValueError):
             self.stream.write(b"\n".join(lines).decode() + "\n")
 
 
