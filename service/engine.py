@@ -8,9 +8,10 @@ import os
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import math
 import threading
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any, Protocol
 
@@ -20,6 +21,8 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from service.bfloat import bfloats_of, run_bfloats
 from service.errors import BundleError, EngineFailure, InvalidRequest, ProviderUnavailable
 from service.graph import ORT_SUFFIX, as_array, input_spec, output_spec, readable
+from service.memory import outgrows
+from service.options import ATTRIBUTES, ENTRIES, check_provider
 from service.tensors import Tensor, Tensors, TensorSpec
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -27,6 +30,13 @@ _CUDA_OPTIONS = {
     "cudnn_conv_algo_search": "HEURISTIC",
     "arena_extend_strategy": "kSameAsRequested",
     "use_tf32": "0",
+}
+# Spinning for longer burns a core and gains nothing, see docs/tuning.md.
+SPIN_MICROSECONDS = 200
+_ENUMS = {
+    "execution_mode": ort.ExecutionMode,
+    "execution_order": ort.ExecutionOrder,
+    "graph_optimization_level": ort.GraphOptimizationLevel,
 }
 # It reads memory that is not its own in some half-precision graphs, and ends the process.
 _DEADLY_OPTIMIZERS = ["FuseFp16InitializerToFp32NodeTransformer"]
@@ -77,11 +87,20 @@ class EngineOptions:
     """How a session is made.
 
     ``providers`` are tried in order; "auto" takes CUDA where it really loads and the CPU
-    otherwise.  Any other list is a promise: what is not on it is not used.
+    otherwise.  Any other list is a promise: what is not on it is not used.  ``session`` and
+    ``provider`` are ONNX Runtime's own options as `service.options` returns them; they win over
+    everything else, and ``provider`` must be options of the first provider that is tried.
     """
 
     providers: tuple[str, ...] = ("auto",)
     intra_op_threads: int = 1
+    session: Mapping[str, str] = field(default_factory=dict)
+    provider: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def threads_in_a_run(self) -> int:
+        """The threads that share the work of one run."""
+        return int(self.session.get("intra_op_num_threads", self.intra_op_threads))
 
 
 class OrtEngine:
@@ -115,6 +134,9 @@ class OrtEngine:
         self._datatypes = {spec.name: spec.datatype for spec in self._outputs}
         self._provider = _short_name(session.get_providers()[0])
         self._session: ort.InferenceSession | None = session
+        self._options = options
+        self._usual_bytes: float = math.inf
+        self._shrinking = _shrinking(self._provider, options)
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -136,12 +158,33 @@ class OrtEngine:
         """The provider that really runs the graph."""
         return self._provider
 
+    def as_opened(self) -> dict[str, object]:
+        """Return what ONNX Runtime itself says it runs with, as plain values."""
+        session = self._session
+        if session is None:
+            raise EngineFailure("the engine is closed")
+        return _read_back(session, self._options)
+
+    def warm_up(self, batches: Iterable[Tensors]) -> None:
+        """Run each of these once, and take the largest for the most that is usual.
+
+        A later run of more bytes gives the memory that it needed back when it ends.
+        """
+        names = [spec.name for spec in self._outputs]
+        largest = 0
+        for batch in batches:
+            # The first gives back what a proof or a calibration with larger ones has left.
+            self._run(batch, names, None if largest else self._shrinking)
+            largest = max(largest, _bytes_of(batch))
+        self._usual_bytes = largest or math.inf
+
     def run(self, inputs: Tensors, wanted: Sequence[str]) -> dict[str, Tensor]:
         """Run the graph; InvalidRequest where the model refuses the values, else EngineFailure.
 
         ONNX Runtime's texts carry paths and names from the model file, so callers get our own.
         """
-        return self._run(inputs, wanted, None)
+        beyond = outgrows(_bytes_of(inputs), self._usual_bytes)
+        return self._run(inputs, wanted, self._shrinking if beyond else None)
 
     def run_within(
         self, inputs: Tensors, wanted: Sequence[str], seconds: float
@@ -241,24 +284,85 @@ def _open(path: str, options: EngineOptions) -> ort.InferenceSession:
 
 
 def _session(path: str, options: EngineOptions, asked: Sequence[str]) -> ort.InferenceSession:
+    check_provider(options.provider, asked[0])
+    given = {"cuda": {**_CUDA_OPTIONS}, "cpu": {}}
+    given[asked[0]] |= options.provider
+    providers: list[Any] = [(PROVIDERS[name], given[name]) for name in asked]
+    try:
+        return ort.InferenceSession(
+            path,
+            _session_options(path, options),
+            providers=providers,
+            disabled_optimizers=_DEADLY_OPTIMIZERS,
+        )
+    except _LOAD_ERRORS as error:
+        raise BundleError(f"{path}: ONNX Runtime cannot load it: {readable(error)}") from error
+
+
+def _session_options(path: str, options: EngineOptions) -> ort.SessionOptions:
     settings = ort.SessionOptions()
     settings.intra_op_num_threads = options.intra_op_threads
     settings.inter_op_num_threads = 1
     settings.log_severity_level = 4
+    if options.threads_in_a_run > 1:
+        settings.add_session_config_entry(
+            "session.intra_op.spin_duration_us", str(SPIN_MICROSECONDS)
+        )
+    for name, value in options.session.items():
+        if name in ENTRIES:
+            settings.add_session_config_entry(name, value)
+        elif name in _ENUMS:
+            setattr(settings, name, _ENUMS[name].__members__[value])
+        else:
+            # Of the flags some are bool, of which int is as good as any other spelling.
+            kind = type(getattr(settings, name))
+            setattr(settings, name, kind(int(value)))
     form = "ORT" if path.endswith(ORT_SUFFIX) else "ONNX"
     settings.add_session_config_entry("session.load_model_format", form)
-    if options.intra_op_threads > 1:
-        # Spinning for longer burns a core and gains nothing, see docs/architecture.md.
-        settings.add_session_config_entry("session.intra_op.spin_duration_us", "200")
-    providers: list[Any] = [
-        (PROVIDERS[name], _CUDA_OPTIONS) if name == "cuda" else PROVIDERS[name] for name in asked
-    ]
-    try:
-        return ort.InferenceSession(
-            path, settings, providers=providers, disabled_optimizers=_DEADLY_OPTIMIZERS
-        )
-    except _LOAD_ERRORS as error:
-        raise BundleError(f"{path}: ONNX Runtime cannot load it: {readable(error)}") from error
+    return settings
+
+
+def _read_back(session: ort.InferenceSession, options: EngineOptions) -> dict[str, object]:
+    settings = session.get_session_options()
+    seen: dict[str, object] = {}
+    for name in ATTRIBUTES:
+        value = getattr(settings, name)
+        seen[name] = value.name if name in _ENUMS else value
+    entries = {name for name in options.session if name in ENTRIES}
+    if options.threads_in_a_run > 1:
+        entries.add("session.intra_op.spin_duration_us")
+    for name in sorted({*entries, "session.load_model_format"}):
+        seen[name] = settings.get_session_config_entry(name)
+    return {
+        "intra_op_threads": settings.intra_op_num_threads,
+        "inter_op_threads": settings.inter_op_num_threads,
+        "execution_mode": settings.execution_mode.name,
+        "graph_optimization_level": settings.graph_optimization_level.name,
+        "session_options": seen,
+        "provider_options": {
+            _short_name(name): dict(one) for name, one in session.get_provider_options().items()
+        },
+    }
+
+
+def _shrinking(provider: str, options: EngineOptions) -> ort.RunOptions | None:
+    """Return the options of a run after which its arenas give back what is free in them.
+
+    They are only read during a run, so that one value serves all of them.  None where there is no
+    arena: ONNX Runtime would refuse the run.
+    """
+    arenas = [] if options.session.get("enable_cpu_mem_arena") == "0" else ["cpu:0"]
+    if provider == "cuda":
+        arenas.append(f"gpu:{options.provider.get('device_id', '0')}")
+    if not arenas:
+        return None
+    shrinking = ort.RunOptions()
+    shrinking.add_run_config_entry("memory.enable_memory_arena_shrinkage", ";".join(arenas))
+    return shrinking
+
+
+def _bytes_of(inputs: Tensors) -> int:
+    return sum(value.nbytes for value in inputs.values())
 
 
 def _cuda_is_offered() -> bool:
