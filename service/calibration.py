@@ -13,7 +13,6 @@ from service.serving import RunMode
 # What a batch costs besides its run when an engine's thread takes it: there and back.
 HAND_OVER = 65e-6
 NEARLY_BEST = 0.95
-_LEAST_RUNS = 3
 _SHORTER = (2, 4, 8)
 
 Clock = Callable[[], float]
@@ -26,7 +25,7 @@ class Limits:
     """How far a calibration goes, and the bound that it looks for.
 
     ``seconds`` are for all of it, in the time of the clock that is used; the fastest of ``runs``
-    runs counts, or of at least three where time is short.  No run in the event loop may take longer
+    runs counts, or of fewer where time is short.  No run in the event loop may take longer
     than ``loop_seconds``.
     """
 
@@ -151,15 +150,13 @@ def _timed(
     expected = 0.0
     for place, rows in enumerate(sizes):
         left = ends - clock()
-        # One run more than is counted: the first one only grows the memory.
-        if place and (_LEAST_RUNS + 1) * expected > left:
+        # At least one run and, before any is timed, the one that makes the memory grow.
+        if place and 2 * expected > left:
             break
         try:
             run = prepare(rows, length)
             until = clock() + left / (len(sizes) - place)
-            # One row is timed at any price, so that a slow model is known to be slow.
-            least = _LEAST_RUNS if seconds else 1
-            seconds[rows] = _fastest(run, range(limits.runs), clock, (least, until))
+            seconds[rows] = _fastest(run, limits.runs, clock, until)
         except (InvalidRequest, EngineFailure):
             if not seconds:
                 raise
@@ -169,18 +166,15 @@ def _timed(
     return seconds
 
 
-def _fastest(
-    run: Callable[[], None], runs: range, clock: Clock, enough: tuple[int, float]
-) -> float:
+def _fastest(run: Callable[[], None], runs: int, clock: Clock, until: float) -> float:
     """Return the time of the fastest run: whatever disturbs one only adds to it.
 
-    ``enough`` says after how many runs a time ends the rest.
+    The first is made at any price, so that a slow model is known to be slow.
     """
-    least, until = enough
     fastest = math.inf
-    for done in runs:
+    for done in range(runs):
         began = clock()
-        if done >= least and began >= until:
+        if done and began >= until:
             break
         run()
         fastest = min(fastest, clock() - began)

@@ -73,7 +73,7 @@ def decode(content: bytes, fingerprint: Fingerprint) -> Calibration | None:
         if document["fingerprint"] != json.loads(json.dumps(fingerprint)):
             return None
         return _calibration(document["calibration"])
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 

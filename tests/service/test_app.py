@@ -34,9 +34,14 @@ def repository(tmp_path: Path) -> Path:
 
 def test_settings_become_the_options_of_a_load() -> None:
     """Each part gets a small value of its own."""
-    assert load_options(Settings()) == LoadOptions(EngineOptions(("auto",)), "enforce", 32)
-    settings = Settings(providers=("cpu",), verify="advisory", max_batch_rows=7)
-    assert load_options(settings) == LoadOptions(EngineOptions(("cpu",)), "advisory", 7)
+    cores = usable_cores()
+    assert load_options(Settings()) == LoadOptions(
+        EngineOptions(("auto",)), "enforce", 32, cores=cores
+    )
+    settings = Settings(providers=("cpu",), verify="advisory", max_batch_rows=7, profile="latency")
+    assert load_options(settings) == LoadOptions(
+        EngineOptions(("cpu",)), "advisory", 7, "latency", cores
+    )
 
 
 async def test_the_parts_of_a_core(repository: Path) -> None:
