@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import threading
@@ -11,6 +12,7 @@ import httpx
 import pytest
 
 from service.app import create_app, load_options, make_core
+from service.batcher import BatchPolicy
 from service.cpu import usable_cores
 from service.engine import EngineOptions
 from service.errors import ConfigurationError, ProviderUnavailable
@@ -78,6 +80,34 @@ async def test_from_begin_to_end(repository: Path) -> None:
         answer = await client.post(PREDICT, json=ROW)
         assert answer.status_code == 503
         assert "UNLOADED" in answer.json()["error"]
+
+
+async def test_what_a_load_measures_becomes_the_policy(tmp_path: Path) -> None:
+    """A model's batches are what was measured; its waits and queues what the settings say."""
+    models.write_doubler(tmp_path / "doubler" / "1" / "model.onnx")
+    models.write_doubler(tmp_path / "told" / "1" / "model.onnx")
+    told = "profile = 'latency'\n[batching]\nmax_rows = 5\nrun = 'threads'\nmax_wait_ms = 4\n"
+    (tmp_path / "told" / "serving.toml").write_text(told)
+    settings = Settings(
+        repository=tmp_path, max_wait_ms=3, queue_bytes=1 << 20, threads=3, cache_dir="none"
+    )
+    core = make_core(settings, scan(tmp_path))
+    await core.registry.open()
+    while not core.registry.ready():
+        await asyncio.sleep(0)
+    measured, ruled = (core.registry.view(name) for name in ("doubler", "told"))
+    tuning, policy = measured.info["tuning"], measured.batching
+    assert isinstance(tuning, dict)
+    assert policy == BatchPolicy(
+        max_rows=tuning["calibrated"]["cap"],
+        concurrency=3,
+        run="tick",
+        tick_rows=32,
+        max_wait=0.003,
+        queue_bytes=1 << 20,
+    )
+    assert ruled.batching == BatchPolicy(5, concurrency=1, max_wait=0.004, queue_bytes=1 << 20)
+    await core.aclose()
 
 
 async def test_nothing_is_loaded_before_it_begins(repository: Path) -> None:
