@@ -92,9 +92,8 @@ async def test_what_a_load_measures_becomes_the_policy(tmp_path: Path) -> None:
         repository=tmp_path, max_wait_ms=3, queue_bytes=1 << 20, threads=3, cache_dir="none"
     )
     core = make_core(settings, scan(tmp_path))
-    await core.registry.open()
-    while not core.registry.ready():
-        await asyncio.sleep(0)
+    for one in scan(tmp_path):
+        assert await core.registry.load([one]) == {}
     measured, ruled = (core.registry.view(name) for name in ("doubler", "told"))
     tuning, policy = measured.info["tuning"], measured.batching
     assert isinstance(tuning, dict)
