@@ -78,20 +78,22 @@ def golden_samples(contract: Contract, golden: Golden, pipeline: Pipeline) -> Sa
     return Samples(rows, _longest(contract, rows), pipeline.collate, stretch)
 
 
-def random_samples(
-    inputs: Sequence[TensorSpec], takes: Callable[[Tensors], object]
-) -> Samples | None:
+def random_samples(contract: Contract, takes: Callable[[Tensors], object]) -> Samples | None:
     """Return random rows that a model takes, None if it takes none of those tried.
 
-    ``takes`` runs a call and raises InvalidRequest or EngineFailure if the model does not.
+    They are as long as the contract allows at most, if it says so.  ``takes`` runs a call and
+    raises InvalidRequest or EngineFailure if the model does not.
     """
+    inputs = [spec for spec in contract.input_specs if not spec.optional]
     specs = {spec.name: spec for spec in inputs}
     free = any(_free_axes(spec) for spec in inputs)
 
     def stretch(row: Row, length: int) -> Row:
         return {name: _stretched(value, specs[name], length) for name, value in row.items()}
 
-    for length in _LENGTHS if free else _LENGTHS[:1]:
+    longest = _longest(contract, [])
+    lengths = _LENGTHS if longest is None else (longest, *_LENGTHS)
+    for length in lengths if free else lengths[:1]:
         for style in STYLES:
             calls = random_rows(inputs, length, style, MAX_ELEMENTS, seed=0)
             if calls is None:

@@ -215,7 +215,7 @@ def _samples(subject: Subject, limits: Limits) -> Samples | None:
             return None
     names = [spec.name for spec in engine.outputs]
     return random_samples(
-        [spec for spec in subject.contract.input_specs if not spec.optional],
+        subject.contract,
         lambda call: engine.run_within(call, names, _PATIENCE * limits.seconds),
     )
 

@@ -111,7 +111,9 @@ def test_a_free_length_is_calibrated_too(tmp_path: Path) -> None:
     bundle = models.series_bundle(tmp_path / "bundles")
     pipeline = bundle.manifest.pipeline
     assert pipeline.kind == "sequence"
-    assert tuning_of(loaded(bundle.path))["tick_length"] == pipeline.max_length
+    for verify in ("enforce", "off"):
+        model = loaded(bundle.path, verify=verify)
+        assert tuning_of(model)["tick_length"] == pipeline.max_length
     pictures = models.picture_bundle(tmp_path / "pictures")
     assert tuning_of(loaded(pictures.path))["tick_length"] is None
 
