@@ -98,16 +98,20 @@ def load_model(found: Found, options: LoadOptions, on_step: Callable[[str], None
         "batching": proved.batching,
         "tuning": tuning.as_json(),
         "verification": proved.verification,
-        "runtime": {
-            "provider": engine.provider,
-            "providers_asked": list(options.engine.providers),
-            "profile": options.profile,
-            **engine.as_opened(),
-            "onnxruntime": engines.version(),
-        },
+        "runtime": _runtime(engine, options),
         "load_seconds": round(time.monotonic() - started, 3),
     }
     return Loaded(proved.contract, pipeline, engine, info, showcase, tuning)
+
+
+def _runtime(engine: OrtEngine, options: LoadOptions) -> dict[str, object]:
+    return {
+        "provider": engine.provider,
+        "providers_asked": list(options.engine.providers),
+        "profile": options.profile,
+        **engine.as_opened(),
+        "onnxruntime": engines.version(),
+    }
 
 
 def options_for(found: Found, options: LoadOptions) -> LoadOptions:

@@ -118,27 +118,21 @@ def tuned(
 
     Not even the operator puts a model into the event loop that must ``never`` run there.
     """
-    run, why, run_by = "threads", never or "not calibrated", "default"
-    tick_rows, tick_length, rows, rows_by = 0, None, max_rows, "max_batch_rows"
-    if calibration is not None:
-        run, why, run_by = calibration.run, calibration.why, "calibration"
-        tick_rows, tick_length = calibration.tick_rows, calibration.tick_length
-        if calibration.seconds:
-            rows, rows_by = calibration.cap, "calibration"
+    known = calibration or unmeasured(Limits(max_rows), never or "not calibrated")
+    rows, rows_by = known.cap, "calibration" if known.seconds else "max_batch_rows"
     if rules.max_rows is not None:
         rows, rows_by = rules.max_rows, "serving.toml"
+    run, run_by, why = known.run, "calibration" if calibration else "default", known.why
     if rules.run == "tick" and never:
         why = f"serving.toml asks for tick, but {never}"
     elif rules.run is not None:
-        run, run_by = rules.run, "serving.toml"
-    if run == "tick":
-        # Who asks for it gets it for one row, whatever that costs.
-        tick_rows = max(1, tick_rows)
+        run, run_by, why = rules.run, "serving.toml", f"serving.toml says so; {known.why}"
     return Tuning(
         max_rows=rows,
-        run="tick" if run == "tick" else "threads",
-        tick_rows=tick_rows if run == "tick" else 0,
-        tick_length=tick_length,
+        run=run,
+        # Who asks for it gets it for one row, whatever that costs.
+        tick_rows=max(1, known.tick_rows) if run == "tick" else 0,
+        tick_length=known.tick_length,
         one_at_a_time=one_at_a_time,
         max_rows_by=rows_by,
         run_by=run_by,
