@@ -6,7 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -27,6 +27,7 @@ from service.reloader import Control, Reloader, at_start
 from service.repository import Found, named, scan
 from service.settings import Settings, is_loopback
 from service.statistics import Statistics
+from service.tuning import TuningOptions
 from service.web.direct import DirectRoad
 from service.web.errors import ErrorAnswers
 from service.web.exchange import WebOptions, WebParts
@@ -73,11 +74,16 @@ def make_core(settings: Settings, found: Sequence[Found]) -> Core:
     control = control_of(settings)
     registry = Registry(
         at_start(found, control),
-        options=load_options(settings),
+        options=replace(
+            load_options(settings),
+            tuning=TuningOptions(calibrate=True, cache=settings.cache_folder),
+        ),
         policy=BatchPolicy(
             max_rows=settings.max_batch_rows,
             queue_rows=settings.queue_rows,
             concurrency=threads,
+            max_wait=settings.max_wait_ms / 1e3,
+            queue_bytes=settings.queue_bytes,
         ),
         readiness=Readiness(settings.readiness == "strict", settings.ready_requires),
         executor=runs,
@@ -99,7 +105,11 @@ def load_options(settings: Settings) -> LoadOptions:
     """Return how models are opened and what they must prove."""
     providers = ("auto",) if settings.providers == "auto" else tuple(settings.providers)
     return LoadOptions(
-        EngineOptions(providers), verify=settings.verify, max_rows=settings.max_batch_rows
+        EngineOptions(providers),
+        verify=settings.verify,
+        max_rows=settings.max_batch_rows,
+        profile=settings.profile,
+        cores=usable_cores(),
     )
 
 

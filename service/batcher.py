@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 from service.errors import (
     DeadlineExceeded,
@@ -32,12 +33,21 @@ class BatchPolicy:
 
     ``concurrency`` is how many batches may run at once; ``batchable`` says that rows of different
     jobs may share a run.  Without it every job runs alone, in one piece.
+
+    With ``run`` "tick" a batch of at most ``tick_rows`` rows, none longer than ``tick_length``
+    along an axis of free size, runs in the event loop.  ``max_wait`` is how many seconds a batch
+    may wait for more rows, ``queue_bytes`` the most bytes of waiting inputs.
     """
 
     max_rows: int = 32
     queue_rows: int = 1024
     concurrency: int = 1
     batchable: bool = True
+    run: Literal["tick", "threads"] = "threads"
+    tick_rows: int = 0
+    tick_length: int | None = None
+    max_wait: float = 0.0
+    queue_bytes: int = 256 << 20
 
 
 @dataclass(frozen=True, slots=True)

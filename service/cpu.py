@@ -16,6 +16,15 @@ def usable_cores(cgroup: Path = _CGROUP) -> int:
     return max(1, min(affinity, math.ceil(quota))) if quota else affinity
 
 
+def cpu_model(info: Path = Path("/proc/cpuinfo")) -> str:
+    """Return the processor's name, such as "AMD EPYC 9B45"; its architecture where none is said."""
+    for line in _read(info).splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == "model name":
+            return value.strip()
+    return os.uname().machine
+
+
 def _quota_v2(cgroup: Path) -> float | None:
     words = _read(cgroup / "cpu.max").split()
     if len(words) != 2 or words[0] == "max":

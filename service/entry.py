@@ -160,12 +160,7 @@ class Entry:
 
     def _answer_with(self, loaded: Loaded) -> None:
         found = self.found
-        self._batching = replace(
-            self._means.policy,
-            # One dispatcher is best on a GPU: calls share the device and queue there.
-            concurrency=1 if loaded.engine.provider == "cuda" else self._means.policy.concurrency,
-            batchable=loaded.contract.batchable,
-        )
+        self._batching = self._policy(loaded)
         batcher = self._batcher(loaded, self._batching)
         notes = loaded.info.get("notes")
         info = {**loaded.info, "notes": [*(notes if isinstance(notes, list) else ()), *found.notes]}
@@ -174,6 +169,13 @@ class Entry:
             found.name, found.version, replace(loaded, info=info), batcher, terms
         )
         self._move(State.READY)
+
+    def _policy(self, loaded: Loaded) -> BatchPolicy:
+        policy, batchable = self._means.policy, loaded.contract.batchable
+        if loaded.tuning is None:
+            return replace(policy, batchable=batchable)
+        wait = self.found.rules.batching.max_wait_ms
+        return loaded.tuning.policy(policy, batchable=batchable, max_wait_ms=wait)
 
     def _batcher(self, loaded: Loaded, policy: BatchPolicy) -> Batcher:
         name, version, observer = self.found.name, self.found.version, self._means.observer

@@ -1,8 +1,17 @@
-"""Memory that was freed, given back to the system."""
+"""Memory that is no longer needed, given back to the system."""
 
 from __future__ import annotations
 
 import ctypes
+
+
+def outgrows(run_bytes: float, usual_bytes: float) -> bool:
+    """Whether a run of so many input bytes is beyond the most that the warm-up has seen.
+
+    ONNX Runtime keeps the memory of the largest run for ever.  A rare huge one should give it
+    back, and only that one: after it the memory has to be fetched again.
+    """
+    return run_bytes > usual_bytes
 
 
 def give_back() -> None:

@@ -67,6 +67,19 @@ class Settings(BaseSettings):
     queue_rows: int = Field(
         1024, ge=1, le=1 << 24, description="The most rows that wait for one model."
     )
+    queue_bytes: int = Field(
+        256 << 20, ge=1, le=64 << 30, description="The most bytes that wait for one model."
+    )
+    max_wait_ms: float = Field(
+        0, ge=0, le=10_000, description="Milliseconds that a batch waits for more rows."
+    )
+    profile: Literal["throughput", "latency"] = Field(
+        "throughput",
+        description="Throughput: one thread a run; latency: all cores for one run at a time.",
+    )
+    cache_dir: str = Field(
+        "", description="Where calibrations are kept; none for nowhere (default: your cache)."
+    )
     threads: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = Field(
         "auto", description="Runs at once; auto is the cores that this process may use."
     )
@@ -153,6 +166,19 @@ class Settings(BaseSettings):
                 f"{self.model_control} every model is loaded"
             )
         return self
+
+    @property
+    def cache_folder(self) -> Path | None:
+        """The folder for what a restart need not find out again; None to keep nothing."""
+        if self.cache_dir:
+            return None if self.cache_dir == "none" else Path(self.cache_dir)
+        home = os.environ.get("XDG_CACHE_HOME", "")
+        try:
+            cache = Path(home) if home.startswith("/") else Path.home() / ".cache"
+        except RuntimeError:
+            # A user without a home, as in many containers.
+            return None
+        return cache / "onnxport"
 
     @classmethod
     def settings_customise_sources(

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from service.app import create_app, load_options, make_core
+from service.batcher import BatchPolicy
 from service.cpu import usable_cores
 from service.engine import EngineOptions
 from service.errors import ConfigurationError, ProviderUnavailable
@@ -34,9 +35,14 @@ def repository(tmp_path: Path) -> Path:
 
 def test_settings_become_the_options_of_a_load() -> None:
     """Each part gets a small value of its own."""
-    assert load_options(Settings()) == LoadOptions(EngineOptions(("auto",)), "enforce", 32)
-    settings = Settings(providers=("cpu",), verify="advisory", max_batch_rows=7)
-    assert load_options(settings) == LoadOptions(EngineOptions(("cpu",)), "advisory", 7)
+    cores = usable_cores()
+    assert load_options(Settings()) == LoadOptions(
+        EngineOptions(("auto",)), "enforce", 32, cores=cores
+    )
+    settings = Settings(providers=("cpu",), verify="advisory", max_batch_rows=7, profile="latency")
+    assert load_options(settings) == LoadOptions(
+        EngineOptions(("cpu",)), "advisory", 7, "latency", cores
+    )
 
 
 async def test_the_parts_of_a_core(repository: Path) -> None:
@@ -73,6 +79,33 @@ async def test_from_begin_to_end(repository: Path) -> None:
         answer = await client.post(PREDICT, json=ROW)
         assert answer.status_code == 503
         assert "UNLOADED" in answer.json()["error"]
+
+
+async def test_what_a_load_measures_becomes_the_policy(tmp_path: Path) -> None:
+    """A model's batches are what was measured; its waits and queues what the settings say."""
+    models.write_doubler(tmp_path / "doubler" / "1" / "model.onnx")
+    models.write_doubler(tmp_path / "told" / "1" / "model.onnx")
+    told = "profile = 'latency'\n[batching]\nmax_rows = 5\nrun = 'threads'\nmax_wait_ms = 4\n"
+    (tmp_path / "told" / "serving.toml").write_text(told)
+    settings = Settings(
+        repository=tmp_path, max_wait_ms=3, queue_bytes=1 << 20, threads=3, cache_dir="none"
+    )
+    core = make_core(settings, scan(tmp_path))
+    for one in scan(tmp_path):
+        assert await core.registry.load([one]) == {}
+    measured, ruled = (core.registry.view(name) for name in ("doubler", "told"))
+    tuning, policy = measured.info["tuning"], measured.batching
+    assert isinstance(tuning, dict)
+    assert policy == BatchPolicy(
+        max_rows=tuning["calibrated"]["cap"],
+        concurrency=3,
+        run="tick",
+        tick_rows=32,
+        max_wait=0.003,
+        queue_bytes=1 << 20,
+    )
+    assert ruled.batching == BatchPolicy(5, concurrency=1, max_wait=0.004, queue_bytes=1 << 20)
+    await core.aclose()
 
 
 async def test_nothing_is_loaded_before_it_begins(repository: Path) -> None:

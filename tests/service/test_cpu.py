@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from service.cpu import usable_cores
+from service.cpu import cpu_model, usable_cores
 
 ALL = len(os.sched_getaffinity(0))
 QUOTA, PERIOD = "cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"
@@ -78,3 +78,11 @@ def test_version_2_goes_first(tmp_path: Path) -> None:
     """Where both are there the newer one holds."""
     write(tmp_path, {"cpu.max": "200000 100000", QUOTA: "500000", PERIOD: "100000"})
     assert usable_cores(tmp_path) == 2
+
+
+def test_the_processors_name(tmp_path: Path) -> None:
+    """As the kernel shows it; where it does not, the machine's kind is better than nothing."""
+    write(tmp_path, {"x86": "processor\t: 0\nmodel name\t: Some CPU: 9\n", "arm": "processor : 0"})
+    assert cpu_model(tmp_path / "x86") == "Some CPU: 9"
+    assert cpu_model(tmp_path / "arm") == os.uname().machine
+    assert cpu_model(tmp_path / "none") == os.uname().machine
