@@ -29,9 +29,11 @@ from service.settings import Settings, is_loopback
 from service.statistics import Statistics
 from service.tuning import TuningOptions
 from service.web.direct import DirectRoad
+from service.web.edge import Edge
 from service.web.errors import ErrorAnswers
 from service.web.exchange import WebOptions, WebParts
 from service.web.guard import Guard
+from service.web.limits import EdgeLimits
 from service.web.roads import make_pages, make_roads, openapi_of, routes_of
 from service.web.visit import Visits
 
@@ -148,17 +150,37 @@ def create_app(settings: Settings, found: Sequence[Found] | None = None) -> Fast
         repository=core.reloader,
         history=core.statistics,
     )
-    set_up(app, parts, core.metrics, access_log=settings.access_log)
+    limits = EdgeLimits(
+        head_bytes=settings.max_head_bytes,
+        headers=settings.max_headers,
+        head_seconds=settings.head_timeout,
+        body_bytes=settings.max_body_bytes,
+        body_seconds=settings.body_timeout,
+        body_rate=settings.min_body_rate,
+        idle_seconds=settings.keep_alive,
+        read_seconds=settings.read_timeout,
+        connections=settings.max_connections,
+        bytes_in_flight=settings.max_bytes_in_flight,
+    )
+    set_up(app, parts, core.metrics, limits=limits, access_log=settings.access_log)
     return app
 
 
-def set_up(app: FastAPI, parts: WebParts, metrics: Metrics, *, access_log: bool = True) -> None:
+def set_up(
+    app: FastAPI,
+    parts: WebParts,
+    metrics: Metrics,
+    *,
+    limits: EdgeLimits | None = None,
+    access_log: bool = True,
+) -> None:
     """Give an application its roads, its error answers and its outermost layer.
 
-    ``app.state.direct`` is the road in front of it, for a protocol class that can take it.
+    ``app.state.edge`` is what stands in front of it, between the sockets and the roads.
     """
     answers, visits = ErrorAnswers(metrics), Visits(metrics, access_log=access_log)
-    app.state.direct = DirectRoad(parts, answers, visits)
+    direct = DirectRoad(parts, answers, visits)
+    app.state.edge = Edge(direct, limits=limits or EdgeLimits(), metrics=metrics, visits=visits)
     app.add_exception_handler(ServiceError, answers.service_error)
     app.add_exception_handler(HTTPException, answers.http_error)
     app.add_exception_handler(RequestValidationError, answers.validation_error)

@@ -59,6 +59,16 @@ class Settings(BaseSettings):
     health_route: str = Field("", description="One more path that answers as /v2/health/ready.")
     predict_route: str = Field("", description="One more path that answers as /invocations.")
     max_body_bytes: int = Field(64 << 20, ge=1, le=4 << 30, description="The largest request body.")
+    max_head_bytes: int = Field(
+        64 << 10, ge=1024, le=1 << 20, description="The largest head of a request."
+    )
+    max_headers: int = Field(100, ge=10, le=10_000, description="The most headers of a request.")
+    max_connections: int = Field(
+        10_000, ge=1, le=1_000_000, description="The most connections at once."
+    )
+    max_bytes_in_flight: int = Field(
+        256 << 20, ge=1 << 20, le=1 << 40, description="The most bytes of bodies held at once."
+    )
     max_decompressed_bytes: int = Field(
         64 << 20, ge=1, le=4 << 30, description="The largest body after it is unpacked."
     )
@@ -102,6 +112,16 @@ class Settings(BaseSettings):
     deadline: Seconds = Field(30, description="Seconds that a request may take.")
     grace: Seconds = Field(30, description="Seconds that requests may still take at the end.")
     keep_alive: Seconds = Field(75, description="Seconds that an idle connection stays open.")
+    head_timeout: Seconds = Field(10, description="Seconds in which a head must have come.")
+    body_timeout: Seconds = Field(
+        10, description="Seconds after which a body that does not move is given up."
+    )
+    min_body_rate: int = Field(
+        1024, ge=0, le=1 << 30, description="Bytes a second at which a long body must come."
+    )
+    read_timeout: Seconds = Field(
+        10, description="Seconds after which a caller that takes no answer is given up."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least important message that is written."
     )

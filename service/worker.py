@@ -9,7 +9,6 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn, cast
@@ -26,7 +25,6 @@ from service.errors import BundleError, ConfigurationError
 from service.reloader import at_start
 from service.repository import Found, named, scan
 from service.settings import Settings
-from service.web.edge import EdgeProtocol
 
 _log = logging.getLogger("onnxport.worker")
 _SHOWN = 4
@@ -50,7 +48,7 @@ def serve(settings: Settings, *, ignored: Sequence[str] = ()) -> None:
     listener = listen(settings.host, settings.port)
     config = uvicorn.Config(
         app,
-        http=cast("type[asyncio.Protocol]", partial(EdgeProtocol, app.state.direct)),
+        http=cast("type[asyncio.Protocol]", app.state.edge.protocol),
         ws="none",
         lifespan="on",
         access_log=False,

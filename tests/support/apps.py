@@ -8,6 +8,7 @@ from service.app import set_up
 from service.metrics import Metrics
 from service.statistics import Statistics
 from service.web.exchange import Answers, Models, Repository, WebOptions, WebParts
+from service.web.limits import EdgeLimits
 from tests.support.fakes import EchoAnswers, FakeModels, FakeRepository
 
 
@@ -17,11 +18,12 @@ def make_app(
     answers: Answers | None = None,
     options: WebOptions | None = None,
     repository: Repository | None = None,
+    limits: EdgeLimits | None = None,
 ) -> FastAPI:
     """Return an application whose roads lead to the given stand-ins."""
     app = FastAPI(openapi_url=None, redirect_slashes=False)
     parts = make_parts(models=models, answers=answers, options=options, repository=repository)
-    set_up(app, parts, Metrics("0"))
+    set_up(app, parts, Metrics("0"), limits=limits)
     return app
 
 
