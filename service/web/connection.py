@@ -13,18 +13,14 @@ from collections.abc import Mapping
 from typing import Any, Protocol, cast
 
 import httptools
-import orjson
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import (
-    STATUS_LINE,
-    HttpToolsProtocol,
-    RequestResponseCycle,
-)
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from service.metrics import Metrics
-from service.web.direct import DirectCall, DirectRoad, Target, is_plain, target_of
+from service.web.direct import DirectRoad, Target, is_plain, target_of
 from service.web.limits import ByteBudget, EdgeLimits, Phase, Progress, overdue
+from service.web.turn import Turn, error_parts, response_bytes
 from service.web.visit import Visits
 
 _RETRY = {"Retry-After": "1"}
@@ -49,34 +45,12 @@ class Shared(Protocol):
         ...
 
 
-class _NoEvent:
-    """What uvicorn wakes a waiting application with; a direct call does not wait."""
-
-    def set(self) -> None:
-        """Do nothing."""
-
-
-class _Turn:
-    """A direct call in the place of uvicorn's cycle, so that calls of a connection keep order."""
-
-    __slots__ = ("call", "disconnected", "keep_alive", "message_event", "response_complete")
-
-    def __init__(self, event: _NoEvent) -> None:
-        self.call: DirectCall | None = None
-        self.response_complete = False
-        self.keep_alive = True
-        self.disconnected = False
-        self.message_event = event
-
-
 class Connection(HttpToolsProtocol):
     """uvicorn's protocol, within limits, in which a plain infer call takes the direct road.
 
     Such a call is answered without an ASGI scope, task or message.  All others, and those that
     arrive while an earlier one of their connection is being answered, go uvicorn's own way.
     """
-
-    _NO_EVENT = _NoEvent()
 
     def __init__(
         self,
@@ -92,7 +66,7 @@ class Connection(HttpToolsProtocol):
         self.headers = []
         self._edge = edge
         self._target: Target | None = None
-        self._turn: _Turn | None = None
+        self._turn: Turn | None = None
         self._call_headers: dict[bytes, bytes] = {}
         self._body: list[bytes] = []
         self._chunked = False
@@ -239,7 +213,7 @@ class Connection(HttpToolsProtocol):
         parts = self._body
         body = parts[0] if len(parts) == 1 else b"".join(parts)
         self._target, self._body = None, []
-        turn = self._turn = _Turn(self._NO_EVENT)
+        turn = self._turn = Turn()
         self.cycle = cast("RequestResponseCycle", turn)
         turn.call = self._edge.direct.begin(
             target, self._call_headers, body, client=self._client(), respond=self._respond
@@ -302,11 +276,8 @@ class Connection(HttpToolsProtocol):
         self.on_response_complete()
 
     def _write(self, status: int, head: bytes, body: bytes, *, close: bool) -> None:
-        lines = [STATUS_LINE[status]]
-        for name, value in self.server_state.default_headers:
-            lines += (name, b": ", value, b"\r\n")
-        lines += (head, b"connection: close\r\n\r\n" if close else b"\r\n", body)
-        self.transport.write(b"".join(lines))
+        defaults = self.server_state.default_headers
+        self.transport.write(response_bytes(status, defaults, head, body, close=close))
 
     def on_response_complete(self) -> None:
         """Let the next call of the connection have its turn, or wait for one."""
@@ -366,11 +337,8 @@ class Connection(HttpToolsProtocol):
         path = self.url.decode("latin-1")
         method = self.parser.get_method().decode("latin-1") if path else ""
         visit = self._edge.visits.open(b"", method=method, path=path, client=self._client())
-        body = orjson.dumps({"error": text})
-        lines = [f"{name.lower()}: {value}\r\n".encode() for name, value in headers.items()]
-        lines.append(b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body))
-        lines.append(b"x-request-id: %b\r\n" % visit.id)
-        self._write(status, b"".join(lines), body, close=True)
+        head, body = error_parts(text, visit.id, headers)
+        self._write(status, head, body, close=True)
         visit.status, visit.sent, visit.error = status, len(body), code
         self._edge.visits.close(visit)
         # Were it closed at once, with bytes unread, the answer could be lost on its way.
