@@ -45,6 +45,28 @@ _LOAD_ERRORS = (
 )
 
 
+class Stop:
+    """Ends a run from another thread, before the next node of its graph.
+
+    It may serve several runs; once used, it ends every run at its beginning.
+    """
+
+    __slots__ = ("options",)
+
+    def __init__(self) -> None:
+        """Begin unused."""
+        self.options = ort.RunOptions()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it was used."""
+        return bool(self.options.terminate)
+
+    def stop(self) -> None:
+        """End the run, and every later one."""
+        self.options.terminate = True
+
+
 class Engine(Protocol):
     """What the batcher and the verifier need of a loaded model."""
 
@@ -63,8 +85,13 @@ class Engine(Protocol):
         """The provider that really runs the graph: "cpu" or "cuda"."""
         ...
 
-    def run(self, inputs: Tensors, wanted: Sequence[str]) -> dict[str, Tensor]:
-        """Return the wanted outputs; may be called from several threads at once."""
+    def run(
+        self, inputs: Tensors, wanted: Sequence[str], stop: Stop | None = None
+    ) -> dict[str, Tensor]:
+        """Return the wanted outputs; may be called from several threads at once.
+
+        A run that ``stop`` ends raises EngineFailure.
+        """
         ...
 
     def close(self) -> None:
@@ -136,12 +163,14 @@ class OrtEngine:
         """The provider that really runs the graph."""
         return self._provider
 
-    def run(self, inputs: Tensors, wanted: Sequence[str]) -> dict[str, Tensor]:
+    def run(
+        self, inputs: Tensors, wanted: Sequence[str], stop: Stop | None = None
+    ) -> dict[str, Tensor]:
         """Run the graph; InvalidRequest where the model refuses the values, else EngineFailure.
 
         ONNX Runtime's texts carry paths and names from the model file, so callers get our own.
         """
-        return self._run(inputs, wanted, None)
+        return self._run(inputs, wanted, None if stop is None else stop.options)
 
     def run_within(
         self, inputs: Tensors, wanted: Sequence[str], seconds: float
@@ -150,14 +179,14 @@ class OrtEngine:
 
         It ends before the next node of the graph, so a single endless operator would not.
         """
-        options = ort.RunOptions()
-        timer = threading.Timer(seconds, setattr, (options, "terminate", True))
+        stop = Stop()
+        timer = threading.Timer(seconds, stop.stop)
         timer.daemon = True
         timer.start()
         try:
-            return self._run(inputs, wanted, options)
+            return self.run(inputs, wanted, stop)
         except EngineFailure as error:
-            if options.terminate:
+            if stop.stopped:
                 raise EngineFailure(f"a run took longer than {seconds:.1f} s") from error
             raise
         finally:
