@@ -21,7 +21,16 @@ from service.bfloat import bfloats_of, run_bfloats
 from service.errors import BundleError, EngineFailure, InvalidRequest, ProviderUnavailable
 from service.graph import as_array, input_spec, output_spec
 from service.memory import outgrows
-from service.session import PROVIDERS, EngineOptions, open_session, read_back, short_name, shrinking
+from service.session import (
+    PROVIDERS,
+    EngineOptions,
+    arenas_of,
+    open_session,
+    read_back,
+    short_name,
+    shrink,
+    shrinking,
+)
 from service.tensors import Tensor, Tensors, TensorSpec
 
 # The rest of the service takes these from here, where the environment is set first.
@@ -29,6 +38,28 @@ __all__ = ["PROVIDERS", "Engine", "EngineOptions", "OrtEngine", "check_wheels", 
 
 # What the texts of ONNX Runtime's own troubles hold: no memory, and a run that was told to end.
 _NOT_THE_VALUES = ("BFCArena", "bad_alloc", "llocat", "terminate")
+
+
+class Stop:
+    """Ends a run from another thread, before the next node of its graph.
+
+    It may serve several runs; once used, it ends every run at its beginning.
+    """
+
+    __slots__ = ("options",)
+
+    def __init__(self) -> None:
+        """Begin unused."""
+        self.options = ort.RunOptions()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it was used."""
+        return bool(self.options.terminate)
+
+    def stop(self) -> None:
+        """End the run, and every later one."""
+        self.options.terminate = True
 
 
 class Engine(Protocol):
@@ -49,8 +80,13 @@ class Engine(Protocol):
         """The provider that really runs the graph: "cpu" or "cuda"."""
         ...
 
-    def run(self, inputs: Tensors, wanted: Sequence[str]) -> dict[str, Tensor]:
-        """Return the wanted outputs; may be called from several threads at once."""
+    def run(
+        self, inputs: Tensors, wanted: Sequence[str], stop: Stop | None = None
+    ) -> dict[str, Tensor]:
+        """Return the wanted outputs; may be called from several threads at once.
+
+        A run that ``stop`` ends raises EngineFailure.
+        """
         ...
 
     def close(self) -> None:
@@ -91,7 +127,8 @@ class OrtEngine:
         self._session: ort.InferenceSession | None = session
         self._options = options
         self._usual_bytes: float = math.inf
-        self._shrinking = shrinking(self._provider, options)
+        self._arenas = arenas_of(self._provider, options)
+        self._shrinking = shrinking(self._arenas)
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -133,13 +170,19 @@ class OrtEngine:
             largest = max(largest, _bytes_of(batch))
         self._usual_bytes = largest or math.inf
 
-    def run(self, inputs: Tensors, wanted: Sequence[str]) -> dict[str, Tensor]:
+    def run(
+        self, inputs: Tensors, wanted: Sequence[str], stop: Stop | None = None
+    ) -> dict[str, Tensor]:
         """Run the graph; InvalidRequest where the model refuses the values, else EngineFailure.
 
         ONNX Runtime's texts carry paths and names from the model file, so callers get our own.
         """
         beyond = outgrows(_bytes_of(inputs), self._usual_bytes)
-        return self._run(inputs, wanted, self._shrinking if beyond else None)
+        if stop is None:
+            return self._run(inputs, wanted, self._shrinking if beyond else None)
+        if beyond:
+            shrink(stop.options, self._arenas)
+        return self._run(inputs, wanted, stop.options)
 
     def run_within(
         self, inputs: Tensors, wanted: Sequence[str], seconds: float
@@ -148,14 +191,14 @@ class OrtEngine:
 
         It ends before the next node of the graph, so a single endless operator would not.
         """
-        options = ort.RunOptions()
-        timer = threading.Timer(seconds, setattr, (options, "terminate", True))
+        stop = Stop()
+        timer = threading.Timer(seconds, stop.stop)
         timer.daemon = True
         timer.start()
         try:
-            return self._run(inputs, wanted, options)
+            return self.run(inputs, wanted, stop)
         except EngineFailure as error:
-            if options.terminate:
+            if stop.stopped:
                 raise EngineFailure(f"a run took longer than {seconds:.1f} s") from error
             raise
         finally:

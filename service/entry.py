@@ -7,20 +7,22 @@ import logging
 import sys
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 
-from service.batcher import Batcher, BatchPolicy
-from service.engine import Engine
+from service.batcher import Batcher, BatchPolicy, Hooks, Model
+from service.engine import Engine, Stop
 from service.errors import ModelNotReady, ServiceError
 from service.lifecycle import IN_PROGRESS, LEAVING, LEGAL_MOVES, ModelView, State
 from service.loader import Loaded, LoadOptions, options_for
 from service.logs import printable
 from service.memory import give_back
 from service.observer import BatchReport, Observer
+from service.padding import layout_of
 from service.repository import Found
 from service.serving import ServingRules
 from service.terms import Terms
+from service.watchdog import Watchdog
 
 _log = logging.getLogger("onnxport.registry")
 
@@ -40,15 +42,20 @@ class LiveModel:
     @property
     def info(self) -> dict[str, object]:
         """What is known of the model, with what its runs have taught since it was loaded."""
-        if not self.batcher.broken:
-            return self.loaded.info
-        batching = {"rows_independent": False, "why": self.batcher.broken}
-        return {**self.loaded.info, "batching": batching}
+        info = dict(self.loaded.info)
+        if self.batcher.broken:
+            info["batching"] = {"rows_independent": False, "why": self.batcher.broken}
+        if self.batcher.moved:
+            info["moved_to_threads"] = self.batcher.moved
+        return info
 
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What every load uses: ``load`` runs on ``loads``, the model itself on ``runs``."""
+    """What every load uses: ``load`` runs on ``loads``, the model itself on ``runs`` or the loop.
+
+    ``watchdog`` looks after all runs in the loop.
+    """
 
     load: Load
     options: LoadOptions
@@ -56,6 +63,7 @@ class Means:
     loads: Executor
     runs: Executor
     observer: Observer
+    watchdog: Watchdog = field(default_factory=Watchdog)
 
 
 class Lease:
@@ -179,15 +187,23 @@ class Entry:
 
     def _batcher(self, loaded: Loaded, policy: BatchPolicy) -> Batcher:
         name, version, observer = self.found.name, self.found.version, self._means.observer
-        return Batcher(
-            loaded.engine.run,
-            policy,
-            self._means.runs,
+        hooks = Hooks(
             on_batch=lambda jobs, rows, seconds: observer.batch(
                 BatchReport(name, version, jobs, rows, seconds)
             ),
             on_queue=lambda rows: observer.queue(name, version, rows),
+            on_moved=lambda why: _log.warning(
+                "model %s version %d: %s; it runs on threads from now on", name, version, why
+            ),
+            on_stuck=lambda seconds: _log.error(
+                "model %s version %d: a run was told to end %.1f s ago and goes on",
+                name,
+                version,
+                seconds,
+            ),
         )
+        model = Model(loaded.engine.run, Stop, layout_of(loaded.contract))
+        return Batcher(model, policy, self._means.runs, self._means.watchdog, hooks)
 
     def _fail(self, reason: str) -> None:
         # Paths and names in a file may hold what no answer can carry.

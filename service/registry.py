@@ -231,3 +231,4 @@ class Registry:
             self._retire(entry)
         while self._leaving:
             await asyncio.gather(*self._leaving)
+        self._means.watchdog.close()

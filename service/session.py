@@ -151,20 +151,31 @@ def read_back(session: ort.InferenceSession, options: EngineOptions) -> dict[str
     }
 
 
-def shrinking(provider: str, options: EngineOptions) -> ort.RunOptions | None:
-    """Return the options of a run after which its arenas give back what is free in them.
-
-    They are only read during a run, so that one value serves all of them.  None where there is no
-    arena: ONNX Runtime would refuse the run.
-    """
+def arenas_of(provider: str, options: EngineOptions) -> str:
+    """Return the arenas of a session in ONNX Runtime's spelling, "" where it has none."""
     arenas = [] if options.session.get("enable_cpu_mem_arena") == "0" else ["cpu:0"]
     if provider == "cuda":
         arenas.append(f"gpu:{options.provider.get('device_id', '0')}")
+    return ";".join(arenas)
+
+
+def shrinking(arenas: str) -> ort.RunOptions | None:
+    """Return the options of a run after which its arenas give back what is free in them.
+
+    They are only read during a run, so that one value serves all of them.  None where there is no
+    arena.
+    """
     if not arenas:
         return None
-    shrinking = ort.RunOptions()
-    shrinking.add_run_config_entry("memory.enable_memory_arena_shrinkage", ";".join(arenas))
-    return shrinking
+    options = ort.RunOptions()
+    shrink(options, arenas)
+    return options
+
+
+def shrink(options: ort.RunOptions, arenas: str) -> None:
+    """Have the runs with these options end as `shrinking` says; no arena would be refused."""
+    if arenas:
+        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", arenas)
 
 
 def _cuda_is_offered() -> bool:

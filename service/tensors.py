@@ -213,12 +213,13 @@ def stack(parts: Sequence[Tensors]) -> dict[str, Tensor]:
 
 def split(tensors: Tensors, rows: Sequence[int]) -> list[dict[str, Tensor]]:
     """Cut joined tensors back into one set a job; ``rows`` are the jobs' sizes in order."""
-    ends = np.cumsum(rows)
-    starts = ends - np.asarray(rows)
-    return [
-        {name: value[start:end] for name, value in tensors.items()}
-        for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
-    ]
+    parts = []
+    start = 0
+    for size in rows:
+        end = start + size
+        parts.append({name: value[start:end] for name, value in tensors.items()})
+        start = end
+    return parts
 
 
 def pad_rows(rows: Sequence[Tensor]) -> Tensor:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections import UserDict, UserList
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from service.loader import LoadOptions
 from service.predictor import Answered, Predictor
 from service.registry import Readiness, Registry
 from service.repository import scan
+from service.tensors import Tensor
 from tests.support import models
 from tests.support.runtime import HandExecutor, Request, Witness, settle
 
@@ -239,22 +241,27 @@ async def test_a_caller_that_goes(repository: Path) -> None:
     await asyncio.wait_for(bench.aclose(), 20)
 
 
-class Clumsy(Witness):
-    """An observer that breaks its promise not to raise."""
+class Clumsy(UserDict[str, Tensor]):
+    """Inputs that break as soon as they are looked at."""
 
-    def queue(self, model: str, version: int, rows: int) -> None:
+    def __iter__(self) -> Iterator[str]:
         """Raise what nobody foresaw."""
         raise ZeroDivisionError
 
 
-async def test_a_surprise(repository: Path) -> None:
+class Unlisted(UserList[object]):
+    """Instances that do."""
+
+    def __iter__(self) -> Iterator[object]:
+        """Raise what nobody foresaw."""
+        raise ZeroDivisionError
+
+
+async def test_a_surprise(bench: Bench) -> None:
     """An error of ours is counted as what it is, not as the caller's leaving."""
-    bench = Bench(repository, Clumsy())
-    await bench.open()
     with pytest.raises(ZeroDivisionError):
-        await bench.predictor.infer("pair", None, PAIR, wanted=None, deadline=later())
+        await bench.predictor.infer("pair", None, Clumsy(PAIR), wanted=None, deadline=later())
     assert bench.last.outcome == "internal"
-    with pytest.raises(ExceptionGroup):
-        await bench.predict("series", [[1, 2]])
+    with pytest.raises(ZeroDivisionError):
+        await bench.predictor.predict("series", None, Unlisted([[1]]), deadline=later())
     assert bench.last.outcome == "internal"
-    bench.runs.shutdown()

@@ -99,10 +99,11 @@ class Bench:
         return [state for model, state in self.witness.states if model == name]
 
 
-def ask(live: LiveModel) -> asyncio.Task[Ran]:
+def ask(live: LiveModel, *, alone: bool = False) -> asyncio.Task[Ran]:
     """Send one row to a model that was leased."""
     deadline = time.monotonic() + 60
-    return asyncio.create_task(live.batcher.submit(X, ["y"], rows=1, deadline=deadline))
+    job = live.batcher.submit(X, ["y"], rows=1, deadline=deadline, alone=alone)
+    return asyncio.create_task(job)
 
 
 @pytest.fixture
@@ -334,13 +335,15 @@ async def test_runs_and_queues_are_reported_under_the_model_s_name(doubler: Foun
     bench = Bench([doubler])
     await bench.loaded()
     with bench.registry.lease("doubler") as live:
-        job = ask(live)
+        jobs = [ask(live, alone=True), ask(live, alone=True)]
         await settle()
+        assert bench.witness.queues == [1]
         await bench.threads.step()
-        await job
-    (report,) = bench.witness.batches
+        await bench.threads.step()
+        await asyncio.gather(*jobs)
+    report, _ = bench.witness.batches
     assert (report.model, report.version, report.jobs, report.rows) == ("doubler", 1, 1, 1)
-    assert bench.witness.queues[-1] == 0
+    assert bench.witness.queues == [1, 0]
     await bench.registry.aclose()
 
 

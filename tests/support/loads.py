@@ -15,6 +15,7 @@ import numpy as np
 
 from service.batcher import BatchPolicy
 from service.contract import MODEL_FILE, Contract, InputContract, OutputContract, TensorPipeline
+from service.engine import Stop
 from service.errors import BundleError, EngineFailure
 from service.lifecycle import State
 from service.loader import Loaded, LoadOptions
@@ -53,7 +54,9 @@ class GatedEngine:
         self.inputs: tuple[TensorSpec, ...] = CONTRACT.input_specs
         self.outputs: tuple[TensorSpec, ...] = CONTRACT.output_specs
 
-    def run(self, inputs: Tensors, wanted: Sequence[str]) -> dict[str, Tensor]:
+    def run(
+        self, inputs: Tensors, wanted: Sequence[str], stop: Stop | None = None
+    ) -> dict[str, Tensor]:
         """Wait at the gate, then answer; a closed engine fails."""
         self.begun.set()
         assert self.gate.wait(PATIENCE)
