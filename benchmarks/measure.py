@@ -1,0 +1,171 @@
+"""One window: the generator presses one server while the kernel's counters are read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from benchmarks import proc
+from benchmarks.cases import Case
+from benchmarks.errors import BenchmarkError
+from benchmarks.load import Load, Outcome, percentile, started, write_requests
+from benchmarks.servers import HOST, Kind, Server
+
+NOISY_SHARE = 0.05
+_HEALTH_RATE = 50.0
+_SEED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """CPU seconds so far: of the machine, of each server by its pid, of all that is ours."""
+
+    machine: proc.MachineTimes
+    servers: Mapping[int, float]
+    ours: float
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What one window showed; times in seconds, memory in bytes (PSS).
+
+    ``idle_cpu`` is the CPU that the servers which were not measured used, in cores by server;
+    ``foreign`` and ``stolen`` are the shares of the machine that other processes of it and other
+    guests of its host took. ``offered`` are the requests/s that were due in an open loop, 0 in a
+    closed one; ``health_p99`` is NaN where the health route was not asked.
+    """
+
+    server: str
+    case: Case
+    repeat: int
+    rate: float
+    p50: float
+    p99: float
+    cpu_per_request: float
+    memory: int
+    generator_cpu: float
+    foreign: float
+    stolen: float
+    offered: float
+    health_p99: float = float("nan")
+    errors: Mapping[str, int] = field(default_factory=dict)
+    idle_cpu: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def noisy(self) -> bool:
+        """Whether others took more than the stated share of the machine."""
+        return self.foreign + self.stolen > NOISY_SHARE
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What stays the same over all windows of a run."""
+
+    program: Path
+    work: Path
+    servers: Sequence[Server]
+    cores: int
+    warm_up: float
+    seconds: float
+
+    def measure(self, server: Server, case: Case, repeat: int, *, rate: float = 0.0) -> Window:
+        """Press ``server`` as ``case`` says, at ``rate`` requests/s in an open loop."""
+        load = Load(
+            case.connections,
+            self.warm_up,
+            self.seconds,
+            rate,
+            seed=_SEED + repeat,
+            cores=_other_cores(server.kind, self.cores),
+        )
+        snapshots: list[Snapshot] = []
+        pids = [each.pid for each in self.servers]
+        requests = self.requests_file(server, case)
+        with ExitStack() as stack:
+            finish = stack.enter_context(started(self.program, server.port, requests, load))
+            health = self._ask_health(server, stack) if case.health else None
+            outcome = finish(lambda: snapshots.append(snapshot(pids)))
+            asked = health() if health else None
+        first, last = snapshots
+        memory = proc.resident_bytes(server.pid)
+        window = _window(outcome, first, last, server, case, repeat, memory, self)
+        return window if asked is None else _with_health(window, asked)
+
+    def requests_file(self, server: Server, case: Case) -> Path:
+        """Return where the requests of a case lie; `write` puts them there."""
+        return self.work / f"{server.kind.name}-{case.model}-{case.encoding}-{case.rows}.requests"
+
+    def write(self, server: Server, case: Case, requests: Sequence[bytes]) -> None:
+        """Keep the requests of a case on disk until they are sent."""
+        write_requests(requests, self.requests_file(server, case))
+
+    def _ask_health(self, server: Server, stack: ExitStack) -> Callable[[], Outcome]:
+        """Ask the health route all the time on one connection; return how to wait for the end."""
+        text = f"GET {server.kind.health} HTTP/1.1\r\nHost: {HOST}:{server.port}\r\n\r\n"
+        file = write_requests([text.encode()], self.work / f"{server.kind.name}-health.requests")
+        load = Load(1, self.warm_up, self.seconds, _HEALTH_RATE)
+        finish = stack.enter_context(started(self.program, server.port, file, load))
+        return lambda: finish(lambda: None)
+
+
+def snapshot(pids: Sequence[int]) -> Snapshot:
+    """Read the counters of the servers that these processes lead, and of everything of ours."""
+    everyone = proc.processes()
+    servers = {pid: _cpu(proc.family(everyone, pid)) for pid in pids}
+    return Snapshot(proc.machine(), servers, _cpu(proc.family(everyone, os.getpid())))
+
+
+def _cpu(processes: Sequence[proc.Process]) -> float:
+    return sum(process.cpu_seconds for process in processes)
+
+
+def _other_cores(kind: Kind, cores: int) -> tuple[int, ...]:
+    """Return the cores that are left to the generator, or none when the server may use all."""
+    if not kind.cores:
+        return ()
+    left = tuple(core for core in range(cores) if core not in kind.cores)
+    if not left:
+        raise BenchmarkError(f"'{kind.name}' needs a second core for the load generator")
+    return left
+
+
+def _window(
+    outcome: Outcome,
+    first: Snapshot,
+    last: Snapshot,
+    server: Server,
+    case: Case,
+    repeat: int,
+    memory: int,
+    bench: Bench,
+) -> Window:
+    spent = {pid: last.servers[pid] - first.servers[pid] for pid in last.servers}
+    whole = outcome.seconds * bench.cores
+    busy = last.machine.busy - first.machine.busy
+    return Window(
+        server=server.kind.name,
+        case=case,
+        repeat=repeat,
+        rate=outcome.good / outcome.seconds,
+        p50=percentile(outcome.latencies, 0.5),
+        p99=percentile(outcome.latencies, 0.99),
+        cpu_per_request=spent[server.pid] / max(outcome.good, 1),
+        memory=memory,
+        generator_cpu=outcome.cpu_seconds / outcome.seconds,
+        foreign=max(busy - (last.ours - first.ours), 0) / whole,
+        stolen=(last.machine.stolen - first.machine.stolen) / whole,
+        offered=outcome.offered / outcome.seconds,
+        errors=outcome.errors,
+        idle_cpu={
+            each.kind.name: spent[each.pid] / outcome.seconds
+            for each in bench.servers
+            if each.pid != server.pid
+        },
+    )
+
+
+def _with_health(window: Window, health: Outcome) -> Window:
+    return replace(window, health_p99=percentile(health.latencies, 0.99))
