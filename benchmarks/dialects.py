@@ -80,7 +80,7 @@ def read_v2(headers: Mapping[str, str], body: bytes) -> Batch:
     outputs, at = {}, end
     for output in orjson.loads(body[:end])["outputs"]:
         dtype = DATATYPES[output["datatype"]].numpy
-        size = output.get("parameters", {}).get("binary_data_size")
+        size = (output.get("parameters") or {}).get("binary_data_size")
         if size is None:
             value = np.asarray(output["data"], dtype)
         else:

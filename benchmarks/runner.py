@@ -134,8 +134,8 @@ def _start(
         folder.mkdir()
         site = Site(files, repository, folder, servers.free_port(), limit.cores())
         dialect = next(iter(kind.dialects.values()))
-        first = [dialect.ask(each.name, each.collate([0])) for each in chosen]
         with _problems(kind.name, findings, tell):
+            first = [dialect.ask(each.name, each.collate([0])) for each in chosen]
             yield stack.enter_context(servers.running(kind, site, first))
 
 

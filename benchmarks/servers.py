@@ -18,7 +18,7 @@ from benchmarks.errors import ServerUnusable
 
 ROOT = Path(__file__).parent.parent
 HOST = "127.0.0.1"
-START_SECONDS = 180
+START_SECONDS = 120
 _END_SECONDS = 15
 _ANSWER_SECONDS = 60
 _LOOK_SECONDS = 0.1

@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.dialects import NAMED
 from benchmarks.servers import HOST, Kind, Launch, Site
 
-_FOLDER = Path(__file__).parent
+_FOLDER = Path(__file__).parent / "apps"
 
 
 def kinds() -> list[Kind]:
