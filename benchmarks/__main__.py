@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import signal
 import sys
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from benchmarks.catalogue import DEFAULTS, catalogue, chosen
 from benchmarks.errors import BenchmarkError
 from benchmarks.runner import Findings, Order, new_findings, run
 from benchmarks.servers import ROOT
+from benchmarks.summary import summarise
 
 _LISTS = {
     "servers": "servers by name",
@@ -93,8 +95,18 @@ def _measure(order: Order, findings: Findings, results: Path, name: str) -> None
     if not findings.windows:
         return
     print(report.markdown(findings))
-    for file in report.write(findings, results, name):
+    for file in (*report.write(findings, results, name), *_picture(findings, results, name)):
         print(f"written: {file}", file=sys.stderr)
+
+
+def _picture(findings: Findings, results: Path, name: str) -> list[Path]:
+    """Draw the run where matplotlib is installed; it comes with the `train` extra."""
+    if importlib.util.find_spec("matplotlib") is None:
+        return []
+    from benchmarks.plot import draw  # noqa: PLC0415
+
+    limits = findings.limits()
+    return [draw(summarise(findings.windows, limits), limits, results / f"{name}.png")]
 
 
 if __name__ == "__main__":

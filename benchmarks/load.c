@@ -356,9 +356,9 @@ static void set_up(char **arguments) {
   the.connections = calloc((size_t)the.count, sizeof *the.connections);
   if (!the.connections) fail("memory");
   for (int i = 0; i < the.count; i++) dial(&the.connections[i]);
-  the.warm_until = now() + (uint64_t)(warm_up * 1e9);
-  the.stop_at = the.warm_until + (uint64_t)(seconds * 1e9);
   the.next_due = now();
+  the.warm_until = the.next_due + (uint64_t)(warm_up * 1e9);
+  the.stop_at = the.warm_until + (uint64_t)(seconds * 1e9);
 }
 
 static void print_counts(double seconds, double cpu) {
@@ -395,6 +395,7 @@ static int run(char **arguments) {
   cpu = cpu_seconds() - cpu;
   mark("end");
   if (the.rate > 0) {
+    send_due();
     uint64_t give_up = the.stop_at + DRAIN_SECONDS * 1000000000ull;
     while (now() < give_up && (busy_count() || the.waiting_first < the.waiting_last)) turn(5);
     count_unanswered();

@@ -1,6 +1,5 @@
 """The server that `kserve` starts."""
 
-import logging
 from functools import cached_property
 
 from kserve import InferOutput, InferRequest, InferResponse, ModelServer
@@ -37,7 +36,6 @@ class OnnxModel(KserveModel):
 
 def main() -> None:
     """Serve all models."""
-    logging.getLogger("uvicorn.access").disabled = True
     ModelServer().start([OnnxModel(name, file) for name, file in models().items()])
 
 
