@@ -51,7 +51,7 @@ def test_cpu_time_of_a_child_that_ended_stays_with_its_parent() -> None:
     before = parent_cpu()
     code = "import time\nwhile time.process_time() < 0.3: pass"
     subprocess.run([sys.executable, "-c", code], check=True)
-    assert parent_cpu() - before >= 0.3
+    assert parent_cpu() - before > 0.25
 
 
 def test_a_running_process_has_memory() -> None:
