@@ -36,6 +36,7 @@ bench: install
 
 bench-full: train
 	@scripts/bench --plan full
+	@scripts/bench --servers onnxport-one-core --models resnet18 --encodings binary --factors 1.2,2
 
 bench-peers: install
 	@scripts/bench --plan peers

@@ -16,16 +16,24 @@ from benchmarks.servers import HOST, Kind, Server
 
 NOISY_SHARE = 0.05
 _HEALTH_RATE = 50.0
+_WORKING_SHARE = 0.1
 _SEED = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """CPU seconds so far: of the machine, of each server by its pid, of all that is ours."""
+    """CPU seconds so far: of the machine, of all that is ours, and of each process of a server.
+
+    ``servers`` goes by the pid that leads the server, then by that of each of its processes.
+    """
 
     machine: proc.MachineTimes
-    servers: Mapping[int, float]
+    servers: Mapping[int, Mapping[int, float]]
     ours: float
+
+    def used(self, server: int) -> float:
+        """Return what all processes of a server have used."""
+        return sum(self.servers[server].values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +43,8 @@ class Window:
     ``idle_cpu`` is the CPU that the servers which were not measured used, in cores by server;
     ``foreign`` and ``stolen`` are the shares of the machine that other processes of it and other
     guests of its host took. ``offered`` are the requests/s that were due in an open loop, 0 in a
-    closed one; ``health_p99`` is NaN where the health route was not asked.
+    closed one; ``health_p99`` is NaN where the health route was not asked. ``busiest`` is what
+    the busiest of the server's working processes used, over their mean.
     """
 
     server: str
@@ -50,6 +59,7 @@ class Window:
     foreign: float
     stolen: float
     offered: float
+    busiest: float = 1.0
     health_p99: float = float("nan")
     errors: Mapping[str, int] = field(default_factory=dict)
     idle_cpu: Mapping[str, float] = field(default_factory=dict)
@@ -114,12 +124,17 @@ class Bench:
 def snapshot(pids: Sequence[int]) -> Snapshot:
     """Read the counters of the servers that these processes lead, and of everything of ours."""
     everyone = proc.processes()
-    servers = {pid: _cpu(proc.family(everyone, pid)) for pid in pids}
-    return Snapshot(proc.machine(), servers, _cpu(proc.family(everyone, os.getpid())))
+    servers = {
+        pid: {each.pid: each.cpu_seconds for each in proc.family(everyone, pid)} for pid in pids
+    }
+    ours = sum(each.cpu_seconds for each in proc.family(everyone, os.getpid()))
+    return Snapshot(proc.machine(), servers, ours)
 
 
-def _cpu(processes: Sequence[proc.Process]) -> float:
-    return sum(process.cpu_seconds for process in processes)
+def unevenness(used: Sequence[float]) -> float:
+    """Return the largest over the mean of those above a tenth of the sum; 1 without any."""
+    working = [each for each in used if each > _WORKING_SHARE * sum(used)]
+    return max(working) * len(working) / sum(working) if working else 1.0
 
 
 def _other_cores(kind: Kind, cores: int) -> tuple[int, ...]:
@@ -142,7 +157,8 @@ def _window(
     memory: int,
     bench: Bench,
 ) -> Window:
-    spent = {pid: last.servers[pid] - first.servers[pid] for pid in last.servers}
+    spent = {pid: last.used(pid) - first.used(pid) for pid in last.servers}
+    before, after = first.servers[server.pid], last.servers[server.pid]
     whole = outcome.seconds * bench.cores
     busy = last.machine.busy - first.machine.busy
     return Window(
@@ -158,6 +174,7 @@ def _window(
         foreign=max(busy - (last.ours - first.ours), 0) / whole,
         stolen=(last.machine.stolen - first.machine.stolen) / whole,
         offered=outcome.offered / outcome.seconds,
+        busiest=unevenness([used - before.get(pid, 0.0) for pid, used in after.items()]),
         errors=outcome.errors,
         idle_cpu={
             each.kind.name: spent[each.pid] / outcome.seconds

@@ -17,13 +17,14 @@ _HEAD = (
     ("model", "encoding", "rows", "load", "server"),
     ("req/s", "spread", "rows/s", "p50 ms", "p99 ms", "CPU s/1000", "PSS MB", "limit", "quiet"),
 )
-_COLUMNS = (*_HEAD[0], *_HEAD[1], "errors")
+_COLUMNS = (*_HEAD[0], *_HEAD[1], "remarks")
 _READING = (
     "Medians over the quiet windows if there were two, else over all. A window is quiet if other "
     f"processes and other guests of the host took at most {NOISY_SHARE:.0%} of the machine; "
     "`quiet` counts them, `spread` is the slowest and the fastest window that counted. CPU is "
     "user and system time of all the server's processes, PSS their proportional memory with all "
-    "models of the run loaded. `limit` is rows/s over the best of ONNX Runtime in process."
+    "models of the run loaded. `limit` is rows/s over the best of ONNX Runtime in process. Where a "
+    "server has several working processes, `busiest` is the CPU of the busiest over their mean."
 )
 
 
@@ -111,6 +112,8 @@ def _remarks(row: Row) -> str:
     remarks = [f"{count:,} {kind}" for kind, count in row.errors.items()]
     if row.case.factor:
         remarks.append(f"offered {row.offered:,.0f}/s")
+    if row.busiest > 1:
+        remarks.append(f"busiest process {row.busiest:.2f} x")
     if not math.isnan(row.health_p99):
         remarks.append(f"health p99 {_milliseconds(row.health_p99)} ms")
     return ", ".join(remarks)

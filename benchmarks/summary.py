@@ -16,7 +16,8 @@ class Row:
     """One server in one case: medians of its windows; ``quiet`` of ``windows`` were quiet.
 
     ``low`` and ``high`` are the rates of the slowest and the fastest window. ``share`` is rows/s
-    over what ONNX Runtime itself reached, NaN if that was not measured.
+    over what ONNX Runtime itself reached, NaN if that was not measured. ``busiest`` is 1 when all
+    working processes of the server used the same CPU time.
     """
 
     server: str
@@ -30,6 +31,7 @@ class Row:
     memory: float
     generator_cpu: float
     share: float
+    busiest: float
     health_p99: float
     offered: float
     errors: Mapping[str, int]
@@ -102,6 +104,7 @@ def _row(group: Sequence[Window], limits: Mapping[str, float]) -> Row:
         memory=median(window.memory for window in kept),
         generator_cpu=median(window.generator_cpu for window in kept),
         share=rate * first.case.rows / limit,
+        busiest=median(window.busiest for window in kept),
         health_p99=median(window.health_p99 for window in kept),
         offered=median(window.offered for window in kept),
         errors=errors,

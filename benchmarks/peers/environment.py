@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from benchmarks.cases import EXPENSIVE
 from benchmarks.errors import ServerUnusable
 from benchmarks.servers import ROOT, Site
 
@@ -50,12 +51,18 @@ def installed(peer: str) -> Path:
     return folder
 
 
+def instances(site: Site) -> dict[str, int]:
+    """Return how many workers each model gets of a server that batches in front of them."""
+    return {name: site.cores if name in EXPENSIVE else 1 for name in site.models}
+
+
 def variables(site: Site) -> dict[str, str]:
     """Return what `shared_app` reads."""
     models = {name: str(file) for name, file in site.models.items()}
     return {
         "BENCHMARK_MODELS": json.dumps(models),
         "BENCHMARK_CORES": str(site.cores),
+        "BENCHMARK_INSTANCES": json.dumps(instances(site)),
         "PYTHONPATH": str(APPS),
     }
 

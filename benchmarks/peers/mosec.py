@@ -1,8 +1,8 @@
 """mosec: a Rust front that batches, Python workers behind it.
 
 As https://mosecorg.github.io/mosec/reference/concept.html advises: dynamic batching, a custom
-body format through `serialize` and `deserialize`, a worker a core with ONNX Runtime on one thread.
-The wait is the shortest that batching allows, 1 ms.
+body format through `serialize` and `deserialize`, ONNX Runtime on one thread. Expensive models
+have a worker a core. The wait is the shortest that batching allows, 1 ms.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from benchmarks.dialects import FRAMED
 from benchmarks.peers.environment import APPS, installed, pinned, variables
 from benchmarks.servers import HOST, Kind, Launch, Site
 
-_SETTINGS = "a worker a core, batches up to 32 within 1 ms, orjson or raw frames, ORT 1 thread"
+_SETTINGS = "1 worker (expensive: one a core), batches within 1 ms, orjson or raw frames, ORT 1"
 
 
 def kinds() -> list[Kind]:

@@ -4,8 +4,8 @@ The wheel `nvidia-pytriton` carries the server, but not its ONNX backend. Dynami
 delay and instance groups as
 https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/optimization.html and
 `.../user_guide/model_configuration.html` advise; the Python model as
-https://github.com/triton-inference-server/python_backend describes. The large model has an
-instance a core.
+https://github.com/triton-inference-server/python_backend describes. Expensive models have
+an instance a core.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ import shutil
 import sysconfig
 from pathlib import Path
 
-from benchmarks.cases import LARGE
 from benchmarks.dialects import V2
 from benchmarks.models import session
-from benchmarks.peers.environment import APPS, installed, pinned, variables
+from benchmarks.peers.environment import APPS, installed, instances, pinned, variables
 from benchmarks.servers import HOST, Kind, Launch, Site
 from service.tensors import from_onnx
 
-_SETTINGS = "Python backend, dynamic batching without delay, 1 instance (large: one a core), ORT 1"
+_SETTINGS = (
+    "Python backend, dynamic batching without delay, 1 instance (expensive: one a core), ORT 1"
+)
 _PYTHON_LIBRARIES = "lib/python3.*/site-packages"
 _CONFIG = """backend: "python"
 max_batch_size: 32
@@ -48,7 +49,7 @@ def _launch(site: Site) -> Launch:
     shutil.copy(stub / "triton_python_backend_stub", backends / "python")
     repository = site.work / "repository"
     for name, file in site.models.items():
-        _write_model(repository / name, file, site.cores if name == LARGE else 1)
+        _write_model(repository / name, file, instances(site)[name])
     command = [str(server / "bin" / "tritonserver"), f"--model-repository={repository}"]
     command += [f"--backend-directory={backends}", f"--http-address={HOST}"]
     command += [f"--http-port={site.port}", "--allow-grpc=false", "--allow-metrics=false"]

@@ -7,6 +7,7 @@ import math
 import pytest
 
 from benchmarks.cases import Case
+from benchmarks.measure import unevenness
 from benchmarks.summary import capacity, counted, idle_cpu, summarise
 from tests.benchmarks.windows import CASE, window
 
@@ -94,3 +95,14 @@ def test_idle_cpu_is_the_mean_over_the_windows_of_others() -> None:
     """Per server."""
     windows = [window(idle_cpu={"a": 0.02, "b": 0.0}), window(idle_cpu={"a": 0.04})]
     assert idle_cpu(windows) == {"a": pytest.approx(0.03), "b": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("used", "ratio"),
+    [([1.0, 1.0], 1.0), ([3.0, 1.0], 1.5), ([2.0, 2.0, 0.01], 1.0), ([], 1.0), ([0.0, 0.0], 1.0)],
+)
+def test_the_busiest_process_is_held_against_the_mean_of_those_that_work(
+    used: list[float], ratio: float
+) -> None:
+    """A parent that only watches does not count."""
+    assert unevenness(used) == pytest.approx(ratio)

@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 from mosec import Runtime, Server, Worker
-from shared_app import FRAME, Batch, Model, cores, dump_frame, dump_json, load_frame, models
+from shared_app import FRAME, Batch, Model, dump_frame, dump_json, instances, load_frame, models
 
 MAX_BATCH = 32
 WAIT_MILLISECONDS = 1
@@ -49,7 +49,7 @@ def main() -> None:
     """Serve all models."""
     server = Server()
     routes = {
-        f"/{name}": [Runtime(worker, cores(), MAX_BATCH, WAIT_MILLISECONDS)]
+        f"/{name}": [Runtime(worker, instances()[name], MAX_BATCH, WAIT_MILLISECONDS)]
         for name, worker in WORKERS.items()
     }
     server.register_runtime(routes)

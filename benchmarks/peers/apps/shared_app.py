@@ -28,6 +28,11 @@ def cores() -> int:
     return int(os.environ["BENCHMARK_CORES"])
 
 
+def instances() -> dict[str, int]:
+    """Return how many workers each model gets where one queue feeds them."""
+    return dict(json.loads(os.environ["BENCHMARK_INSTANCES"]))
+
+
 class Model:
     """A session with one thread, and its inputs and outputs."""
 
