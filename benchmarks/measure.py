@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmarks import proc
-from benchmarks.cases import Case
+from benchmarks.cases import LARGE, Case
 from benchmarks.errors import BenchmarkError
 from benchmarks.load import Load, Outcome, percentile, started, write_requests
 from benchmarks.servers import HOST, Kind, Server
@@ -17,6 +18,7 @@ from benchmarks.servers import HOST, Kind, Server
 NOISY_SHARE = 0.05
 _HEALTH_RATE = 50.0
 _WORKING_SHARE = 0.1
+_LARGE_SECONDS = 5.0
 _SEED = 1
 
 
@@ -38,7 +40,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What one window showed; times in seconds, memory in bytes (PSS).
+    """What one window showed; times in seconds (NaN without an answer), memory in bytes (PSS).
 
     ``idle_cpu`` is the CPU that the servers which were not measured used, in cores by server;
     ``foreign`` and ``stolen`` are the shares of the machine that other processes of it and other
@@ -60,7 +62,7 @@ class Window:
     stolen: float
     offered: float
     busiest: float = 1.0
-    health_p99: float = float("nan")
+    health_p99: float = math.nan
     errors: Mapping[str, int] = field(default_factory=dict)
     idle_cpu: Mapping[str, float] = field(default_factory=dict)
 
@@ -86,7 +88,7 @@ class Bench:
         load = Load(
             case.connections,
             self.warm_up,
-            self.seconds,
+            self.length(case),
             rate,
             seed=_SEED + repeat,
             cores=_other_cores(server.kind, self.cores),
@@ -96,13 +98,17 @@ class Bench:
         requests = self.requests_file(server, case)
         with ExitStack() as stack:
             finish = stack.enter_context(started(self.program, server.port, requests, load))
-            health = self._ask_health(server, stack) if case.health else None
+            health = self._ask_health(server, case, stack) if case.health else None
             outcome = finish(lambda: snapshots.append(snapshot(pids)))
             asked = health() if health else None
         first, last = snapshots
         memory = proc.resident_bytes(server.pid)
         window = _window(outcome, first, last, server, case, repeat, memory, self)
         return window if asked is None else _with_health(window, asked)
+
+    def length(self, case: Case) -> float:
+        """Return the seconds of a window; one request of the large model takes long by itself."""
+        return max(self.seconds, _LARGE_SECONDS) if case.model == LARGE else self.seconds
 
     def requests_file(self, server: Server, case: Case) -> Path:
         """Return where the requests of a case lie; `write` puts them there."""
@@ -112,11 +118,11 @@ class Bench:
         """Keep the requests of a case on disk until they are sent."""
         write_requests(requests, self.requests_file(server, case))
 
-    def _ask_health(self, server: Server, stack: ExitStack) -> Callable[[], Outcome]:
+    def _ask_health(self, server: Server, case: Case, stack: ExitStack) -> Callable[[], Outcome]:
         """Ask the health route all the time on one connection; return how to wait for the end."""
         text = f"GET {server.kind.health} HTTP/1.1\r\nHost: {HOST}:{server.port}\r\n\r\n"
         file = write_requests([text.encode()], self.work / f"{server.kind.name}-health.requests")
-        load = Load(1, self.warm_up, self.seconds, _HEALTH_RATE)
+        load = Load(1, self.warm_up, self.length(case), _HEALTH_RATE)
         finish = stack.enter_context(started(self.program, server.port, file, load))
         return lambda: finish(lambda: None)
 
@@ -168,7 +174,7 @@ def _window(
         rate=outcome.good / outcome.seconds,
         p50=percentile(outcome.latencies, 0.5),
         p99=percentile(outcome.latencies, 0.99),
-        cpu_per_request=spent[server.pid] / max(outcome.good, 1),
+        cpu_per_request=spent[server.pid] / outcome.good if outcome.good else math.nan,
         memory=memory,
         generator_cpu=outcome.cpu_seconds / outcome.seconds,
         foreign=max(busy - (last.ours - first.ours), 0) / whole,

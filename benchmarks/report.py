@@ -96,7 +96,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         f"{row.rows_rate:,.0f}",
         _milliseconds(row.p50),
         _milliseconds(row.p99),
-        f"{row.cpu_per_request * 1000:.3f}",
+        "-" if math.isnan(row.cpu_per_request) else f"{row.cpu_per_request * 1000:.3f}",
         f"{row.memory / 1e6:,.0f}",
         "-" if math.isnan(row.share) else f"{row.share:.0%}",
         f"{row.quiet}/{row.windows}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,13 @@ def test_a_row_shows_rate_latency_cpu_memory_and_share() -> None:
         *("cnn", "json", "1", "8 connections", "ours"),
         *("500", "500 - 500", "500", "1.00", "2.00", "0.500", "100", "25%", "1/1", "7 503"),
     ]
+
+
+def test_a_server_that_gave_no_good_answer_has_neither_latency_nor_cost() -> None:
+    """They are not shown as zero."""
+    silent = window(0, p50=math.nan, p99=math.nan, cpu_per_request=math.nan)
+    line = report.table(summarise([silent], {})).splitlines()[-1]
+    assert "| 0 | - | - | - |" in line
 
 
 def test_every_row_of_the_table_has_the_head_s_cells() -> None:
