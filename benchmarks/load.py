@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.errors import BenchmarkError
+from benchmarks.errors import BenchmarkError, ServerUnusable
 
 SOURCE = Path(__file__).with_name("load.c")
 _COMPILERS = ("cc", "gcc", "clang")
@@ -104,7 +104,8 @@ def started(
 ) -> Iterator[Callable[[Callable[[], None]], Outcome]]:
     """Run the generator; the value takes a function to call at both marks and returns the outcome.
 
-    Ends the generator if the block is left early.
+    It raises ServerUnusable if the server takes no connection.  Ends the generator if the block is
+    left early.
     """
     with tempfile.NamedTemporaryFile(suffix=".latencies") as latencies:
         numbers = (load.connections, load.warm_up, load.seconds, load.rate, load.seed)
@@ -132,7 +133,7 @@ def _finish(
     for mark in _MARKS:
         line = process.stdout.readline().strip()
         if line != mark:
-            raise BenchmarkError(f"the load generator ended early: expected '{mark}', got '{line}'")
+            raise ServerUnusable("the load generator ended early: no more connections were taken")
         on_mark()
     counts = json.loads(process.stdout.readline())
     nanoseconds = np.sort(np.fromfile(latencies, np.uint64))

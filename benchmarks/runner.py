@@ -179,9 +179,10 @@ class _Run:
                 rate = case.factor * capacity(self.findings.windows, server.kind.name, case)
             if case.factor and not rate:
                 continue
-            window = self.bench.measure(server, case, repeat, rate=rate)
-            self.findings.windows.append(window)
-            self.tell(_line(window))
+            with _problems(server.kind.name, self.findings, self.tell):
+                window = self.bench.measure(server, case, repeat, rate=rate)
+                self.findings.windows.append(window)
+                self.tell(_line(window))
 
     def _able(self, server: Server, case: Case) -> bool:
         return (

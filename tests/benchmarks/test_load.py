@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.errors import BenchmarkError
+from benchmarks.errors import ServerUnusable
 from benchmarks.load import Load, Outcome, build, percentile, started, write_requests
 
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
@@ -154,7 +154,7 @@ def test_a_generator_that_cannot_connect_says_so(program: Path, tmp_path: Path) 
     """Instead of reporting nothing."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    with pytest.raises(BenchmarkError, match="ended early"):
+    with pytest.raises(ServerUnusable, match="ended early"):
         press(program, port, Load(1, 0, 0.1), tmp_path)
 
 
