@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from benchmarks.cases import Case
 from benchmarks.summary import Row
 
+_LIMIT = "ONNX Runtime in process"
 _WIDTH = 0.85
 _PANEL = (11.0, 3.2)
 
@@ -28,10 +29,10 @@ def draw(rows: Sequence[Row], limits: Mapping[str, float], file: Path) -> Path:
         axes = figure.add_subplot(len(models), 1, i + 1)
         _panel(axes, [row for row in shown if row.case.model == model], servers)
         if model in limits:
-            axes.axhline(limits[model], color="black", linestyle="--", linewidth=1)
+            axes.axhline(limits[model], color="black", linestyle="--", label=_LIMIT)
         axes.set_title(model)
     if models:
-        figure.axes[0].legend(servers, ncols=4, fontsize="small")
+        figure.axes[0].legend(ncols=4, fontsize="small")
     figure.savefig(file)
     return file
 
