@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from benchmarks.dialects import Dialect
+from benchmarks.dialects import Dialect, Request
 from benchmarks.errors import BenchmarkError, ServerUnusable
 from benchmarks.models import SAMPLES, Batch
 from benchmarks.servers import Server, ask
@@ -38,31 +38,28 @@ def require_distinct(model: str, expected: Sequence[Batch]) -> None:
 
 
 def check(
-    server: Server,
-    model: str,
-    dialect: Dialect,
-    batches: Sequence[Batch],
-    expected: Sequence[Batch],
+    server: Server, dialect: Dialect, requests: Sequence[Request], expected: Sequence[Batch]
 ) -> None:
-    """Send all batches one by one, then all at once; raise ServerUnusable at a wrong answer."""
-    for batch, wanted in zip(batches, expected, strict=True):
-        _check_one(server, model, dialect, batch, wanted)
+    """Send all requests one by one, then all at once; raise ServerUnusable at a wrong answer."""
+    for request, wanted in zip(requests, expected, strict=True):
+        _check_one(server, dialect, request, wanted)
     with ThreadPoolExecutor(SAMPLES) as pool:
         futures = [
-            pool.submit(_check_one, server, model, dialect, batch, wanted)
-            for batch, wanted in zip(batches, expected, strict=True)
+            pool.submit(_check_one, server, dialect, request, wanted)
+            for request, wanted in zip(requests, expected, strict=True)
         ]
         for future in futures:
             future.result()
 
 
-def _check_one(server: Server, model: str, dialect: Dialect, batch: Batch, expected: Batch) -> None:
-    status, headers, body = ask(server.port, dialect.ask(model, batch))
+def _check_one(server: Server, dialect: Dialect, request: Request, expected: Batch) -> None:
+    status, headers, body = ask(server.port, request)
     if status != 200:
-        raise ServerUnusable(f"{model}: status {status}, {body[:300].decode(errors='replace')}")
+        text = body[:300].decode(errors="replace")
+        raise ServerUnusable(f"{request.path}: status {status}, {text}")
     try:
         wrong = difference(dialect.read(headers, body), expected)
     except (KeyError, ValueError, TypeError) as error:
-        raise ServerUnusable(f"{model}: {error!r} in the answer {body[:200]!r}") from error
+        raise ServerUnusable(f"{request.path}: {error!r} in the answer {body[:200]!r}") from error
     if wrong:
-        raise ServerUnusable(f"{model}: a wrong answer: {wrong}")
+        raise ServerUnusable(f"{request.path}: a wrong answer: {wrong}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -41,24 +41,28 @@ class Request:
 class Dialect:
     """One protocol in one encoding: ``ask`` builds a request, ``read`` takes an answer apart.
 
+    ``ask`` gets the model's name, its inputs, and the outputs to ask for (none: all).
     ``read`` gets the answer's headers in lower case and its body, and returns outputs by name;
     it raises KeyError, ValueError or TypeError for what is no answer.
     """
 
-    ask: Callable[[str, Batch], Request]
+    ask: Callable[[str, Batch, Sequence[str]], Request]
     read: Callable[[Mapping[str, str], bytes], Batch]
 
 
-def v2_json(model: str, batch: Batch) -> Request:
+def v2_json(model: str, batch: Batch, outputs: Sequence[str] = ()) -> Request:
     """Ask in the Open Inference Protocol with numbers as text."""
     inputs = [
         {"name": name, "shape": value.shape, "datatype": _datatype(value), "data": value.ravel()}
         for name, value in batch.items()
     ]
-    return Request(_v2_path(model), _dumps({"inputs": inputs}), {"Content-Type": JSON})
+    call: dict[str, Any] = {"inputs": inputs}
+    if outputs:
+        call["outputs"] = [{"name": name} for name in outputs]
+    return Request(_v2_path(model), _dumps(call), {"Content-Type": JSON})
 
 
-def v2_binary(model: str, batch: Batch) -> Request:
+def v2_binary(model: str, batch: Batch, outputs: Sequence[str] = ()) -> Request:
     """Ask in the Open Inference Protocol with the binary extension, both ways."""
     inputs = [
         {
@@ -69,7 +73,10 @@ def v2_binary(model: str, batch: Batch) -> Request:
         }
         for name, value in batch.items()
     ]
-    head = _dumps({"inputs": inputs, "parameters": {"binary_data_output": True}})
+    call: dict[str, Any] = {"inputs": inputs, "parameters": {"binary_data_output": True}}
+    if outputs:
+        call["outputs"] = [{"name": n, "parameters": {"binary_data": True}} for n in outputs]
+    head = _dumps(call)
     body = head + b"".join(value.tobytes() for value in batch.values())
     return Request(_v2_path(model), body, {"Content-Type": BYTES, _HEADER_LENGTH: str(len(head))})
 
@@ -90,8 +97,8 @@ def read_v2(headers: Mapping[str, str], body: bytes) -> Batch:
     return outputs
 
 
-def named_json(model: str, batch: Batch) -> Request:
-    """Ask for ``{"inputs": {name: nested lists}}``, as a server written by hand would."""
+def named_json(model: str, batch: Batch, _outputs: Sequence[str] = ()) -> Request:
+    """Ask with ``{"inputs": {name: nested lists}}``, as a server written by hand would have it."""
     return Request(f"/{model}", _dumps({"inputs": batch}), {"Content-Type": JSON})
 
 
@@ -101,7 +108,7 @@ def read_named(_headers: Mapping[str, str], body: bytes) -> Batch:
     return {name: np.asarray(value, np.float32) for name, value in outputs.items()}
 
 
-def framed(model: str, batch: Batch) -> Request:
+def framed(model: str, batch: Batch, _outputs: Sequence[str] = ()) -> Request:
     """Ask with a frame of bytes, for servers that leave the format of a body to their users.
 
     The frame: four letters, the size of a JSON object as uint32, that object with name, numpy type

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -40,24 +40,29 @@ def rates(subject: Subject, cores: int, seconds: float) -> Iterator[tuple[Arrang
     batches = {rows: subject.collate([i % SAMPLES for i in range(rows)]) for rows in SIZES}
     sessions = {threads: session(subject.file, threads) for threads in {1, cores}}
     for each in arrangements(cores):
-        yield each, _rate(sessions[each.threads], batches[each.rows], each, seconds)
+        run = _runner(sessions[each.threads], subject.outputs, batches[each.rows])
+        yield each, _rate(run, each, seconds)
 
 
-def _rate(
-    engine: ort.InferenceSession, batch: Batch, arrangement: Arrangement, seconds: float
-) -> float:
-    engine.run(None, batch)
+def _runner(
+    engine: ort.InferenceSession, outputs: tuple[str, ...], batch: Batch
+) -> Callable[[], object]:
+    return lambda: engine.run(list(outputs) or None, batch)
+
+
+def _rate(run: Callable[[], object], arrangement: Arrangement, seconds: float) -> float:
+    run()
     with ThreadPoolExecutor(arrangement.callers) as pool:
-        futures = [pool.submit(_runs, engine, batch, seconds) for _ in range(arrangement.callers)]
+        futures = [pool.submit(_runs, run, seconds) for _ in range(arrangement.callers)]
         return arrangement.rows * sum(future.result() for future in futures)
 
 
-def _runs(engine: ort.InferenceSession, batch: Batch, seconds: float) -> float:
+def _runs(run: Callable[[], object], seconds: float) -> float:
     """Return runs a second of one caller."""
     began = time.perf_counter()
     runs, spent = 0, 0.0
     while spent < seconds:
-        engine.run(None, batch)
+        run()
         runs += 1
         spent = time.perf_counter() - began
     return runs / spent

@@ -32,11 +32,14 @@ class Subject:
     """One model: where version 1 of it lies, and how to make a batch of its sample rows.
 
     ``collate`` takes the numbers of samples, 0 to ``SAMPLES`` - 1, and returns the graph's inputs.
+    ``outputs`` are those to ask for, none if that is all there are: nobody wants the attention
+    weights of each token with every answer.
     """
 
     name: str
     folder: Path
     collate: Collate
+    outputs: tuple[str, ...] = ()
 
     @property
     def file(self) -> Path:
@@ -62,7 +65,7 @@ def session(file: Path, threads: int) -> ort.InferenceSession:
 def answers(subject: Subject, batches: Sequence[Batch]) -> list[Batch]:
     """Return what ONNX Runtime answers to each batch alone, by output."""
     engine = session(subject.file, threads=1)
-    names = [output.name for output in engine.get_outputs()]
+    names = list(subject.outputs) or [output.name for output in engine.get_outputs()]
     return [dict(zip(names, engine.run(names, batch), strict=True)) for batch in batches]
 
 
@@ -124,7 +127,10 @@ def _bundled(name: str, repository: Path) -> Subject:
     if not folders:
         raise BenchmarkError(f"no bundle of '{name}' in {repository}: run `make train` first")
     bundle = read_bundle(folders[-1])
-    return Subject(name, bundle.path, _golden_rows(bundle))
+    outputs = bundle.manifest.outputs
+    main = tuple(output.name for output in outputs if not output.auxiliary)
+    asked = main if len(main) < len(outputs) else ()
+    return Subject(name, bundle.path, _golden_rows(bundle), asked)
 
 
 def _golden_rows(bundle: Bundle) -> Collate:

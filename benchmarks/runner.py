@@ -135,7 +135,7 @@ def _start(
         site = Site(files, repository, folder, servers.free_port(), limit.cores())
         dialect = next(iter(kind.dialects.values()))
         with _problems(kind.name, findings, tell):
-            first = [dialect.ask(each.name, each.collate([0])) for each in chosen]
+            first = [dialect.ask(each.name, each.collate([0]), each.outputs) for each in chosen]
             yield stack.enter_context(servers.running(kind, site, first))
 
 
@@ -217,9 +217,10 @@ class _Run:
         if not self._able(server, case):
             return
         dialect = server.kind.dialects[case.encoding]
-        requests = [dialect.ask(case.model, batch).wire(server.port) for batch in batches]
-        self.bench.write(server, case, requests)
-        check(server, case.model, dialect, batches, expected)
+        outputs = self.subjects[case.model].outputs
+        requests = [dialect.ask(case.model, batch, outputs) for batch in batches]
+        self.bench.write(server, case, [each.wire(server.port) for each in requests])
+        check(server, dialect, requests, expected)
 
 
 def _line(window: Window) -> str:

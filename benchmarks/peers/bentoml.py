@@ -6,7 +6,7 @@ As https://docs.bentoml.com/en/latest/get-started/adaptive-batching.html and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import orjson
@@ -27,7 +27,7 @@ def kinds() -> list[Kind]:
     return [Kind("bentoml", version, _SETTINGS, dialects, _launch, "/livez")]
 
 
-def _ask(model: str, batch: Batch) -> Request:
+def _ask(model: str, batch: Batch, _outputs: Sequence[str]) -> Request:
     """Ask with the only input; its batches are made of one array."""
     if len(batch) > 1:
         raise ServerUnusable(f"{model}: batches of several inputs are not supported: {list(batch)}")

@@ -60,6 +60,16 @@ def test_v2_binary_has_its_tensors_behind_the_json() -> None:
     assert request.body[end:] == BATCH["x"].tobytes() + BATCH["ids"].tobytes()
 
 
+def test_v2_asks_for_the_outputs_that_are_wanted_in_its_encoding() -> None:
+    """And for all of them by naming none."""
+    assert "outputs" not in orjson.loads(v2_json("m", BATCH).body)
+    assert orjson.loads(v2_json("m", BATCH, ["y"]).body)["outputs"] == [{"name": "y"}]
+    request = v2_binary("m", BATCH, ["y"])
+    head = request.body[: int(request.headers["Inference-Header-Content-Length"])]
+    expected = [{"name": "y", "parameters": {"binary_data": True}}]
+    assert orjson.loads(head)["outputs"] == expected
+
+
 def test_v2_answers_are_read_in_either_encoding() -> None:
     """Also both in one answer, and with parameters that are null."""
     head = orjson.dumps(

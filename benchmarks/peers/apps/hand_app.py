@@ -34,7 +34,8 @@ def body_of(name: str, session: ort.InferenceSession) -> type[BaseModel]:
 def add_route(app: FastAPI, name: str, session: ort.InferenceSession) -> None:
     """Answer ``POST /name``."""
     kinds = {each.name: _PYTHON[each.type][1] for each in session.get_inputs()}
-    names = [each.name for each in session.get_outputs()]
+    # Its author knows which output is wanted: the first.
+    names = [each.name for each in session.get_outputs()[:1]]
     body_type = body_of(name, session)
 
     @app.post(f"/{name}")
