@@ -22,6 +22,11 @@ Style = Literal["auto", "json", "text"]
 class JsonFormatter(logging.Formatter):
     """One JSON object a line; only ASCII leaves it, so no control byte can."""
 
+    def __init__(self, *, worker: int = 0) -> None:
+        """Remember which worker writes; 0 is the process that has none or is none."""
+        super().__init__()
+        self._worker = worker
+
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as JSON: time, level, logger, message, request id and its fields."""
         members: dict[str, object] = {
@@ -30,6 +35,8 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        if self._worker:
+            members["worker"] = self._worker
         if request_id.get():
             members["request_id"] = request_id.get()
         members.update(_fields(record))
@@ -41,10 +48,11 @@ class JsonFormatter(logging.Formatter):
 class TextFormatter(logging.Formatter):
     """A line for a person: time, level, message and fields; colours only if asked for."""
 
-    def __init__(self, *, colours: bool) -> None:
-        """Remember whether the stream is a terminal."""
+    def __init__(self, *, colours: bool, worker: int = 0) -> None:
+        """Remember whether the stream is a terminal, and which worker writes."""
         super().__init__()
         self._colours = colours
+        self._worker = worker
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line, and its traceback below it if it has one."""
@@ -53,6 +61,8 @@ class TextFormatter(logging.Formatter):
             level = f"{_COLOURS[level]}{level}\033[0m"
         words = [f"{_time(record):%H:%M:%S}", level, printable(record.getMessage())]
         words += [f"{key}={printable(str(value))}" for key, value in _fields(record).items()]
+        if self._worker:
+            words.append(f"worker={self._worker}")
         if request_id.get():
             words.append(f"request_id={request_id.get()}")
         line = " ".join(words)
@@ -64,17 +74,20 @@ def is_text(style: Style, stream: TextIO) -> bool:
     return style == "text" or (style == "auto" and stream.isatty())
 
 
-def configure(*, level: str = "info", style: Style = "auto", stream: TextIO | None = None) -> None:
+def configure(
+    *, level: str = "info", style: Style = "auto", stream: TextIO | None = None, worker: int = 0
+) -> None:
     """Send everything to one stream, standard error if none is given; called once at start.
 
+    ``worker`` is the number of the worker that writes, 0 for any other process.
     ``level`` holds for our own lines; of other packages only warnings and errors are written.
     """
     out = stream or sys.stderr
     handler = logging.StreamHandler(out)
     if is_text(style, out):
-        handler.setFormatter(TextFormatter(colours=out.isatty()))
+        handler.setFormatter(TextFormatter(colours=out.isatty(), worker=worker))
     else:
-        handler.setFormatter(JsonFormatter())
+        handler.setFormatter(JsonFormatter(worker=worker))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)

@@ -17,7 +17,7 @@ from service.errors import InvalidRequest
 from service.predictor import Answered, Prediction
 from service.registry import ModelView
 from service.reloader import IndexRow
-from service.statistics import Counters
+from service.statistics import History
 from service.tensors import Tensors
 from service.web.encoding import Unpacker, coding_of
 
@@ -88,11 +88,15 @@ class Repository(Protocol):
         ...
 
 
-class History(Protocol):
-    """What the roads need of the statistics."""
+class Figures(Protocol):
+    """What the roads need of metrics and statistics."""
 
-    def of(self, model: str, version: int) -> Counters:
-        """Return the counters of a version."""
+    async def page(self) -> bytes:
+        """Return all instruments in Prometheus' text format."""
+        ...
+
+    async def history(self) -> History:
+        """Return what each version has done."""
         ...
 
 
@@ -132,7 +136,7 @@ class WebParts:
     answers: Answers
     options: WebOptions
     repository: Repository
-    history: History
+    figures: Figures
 
 
 def headers_of(scope: Scope) -> Mapping[bytes, bytes]:
