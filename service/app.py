@@ -190,21 +190,27 @@ def set_up(app: FastAPI, parts: WebParts, metrics: Metrics) -> None:
     )
 
 
+def open_warning(settings: Settings) -> str:
+    """Say that the server is open to others, if it is; "" otherwise."""
+    if is_loopback(settings.host):
+        return ""
+    title = TITLES.get(settings.platform)
+    return (
+        f"listening on {settings.host} without access control"
+        f"{f', as {title} asks' if title else ''}: everybody who reaches it may use it"
+    )
+
+
 def _lifespan(
     core: Core, settings: Settings
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         del app
-        # Of several workers one says it.
-        if not is_loopback(settings.host) and (
-            core.member is None or core.member.start.number == 1
-        ):
-            _log.warning(
-                "listening on %s without access control%s: everybody who reaches it may use it",
-                settings.host,
-                f", as {TITLES[settings.platform]} asks" if settings.platform in TITLES else "",
-            )
+        warning = open_warning(settings)
+        # For several workers the supervisor says it once.
+        if warning and core.member is None:
+            _log.warning(warning)
         await core.registry.open()
         try:
             yield

@@ -125,6 +125,7 @@ class Prepared:
 
     text: str
     fields: Json
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

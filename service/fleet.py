@@ -71,12 +71,12 @@ def restart_plan(deaths: Sequence[float], now: float) -> float:
 
 
 def worst(states: Iterable[str]) -> str:
-    """Return the state that is farthest from READY; raises ValueError for none or an unknown one."""
+    """Return the state that is farthest from READY; raises ValueError if there is none."""
     return max(states, key=_RANKS.index)
 
 
 def worse_of(one: VersionState, other: VersionState) -> VersionState:
-    """Return the worse of two states of a version, the first if they are equal but for a reason."""
+    """Return the worse of two states of a version; of two alike one that has a reason."""
     if _RANKS.index(other.state) > _RANKS.index(one.state):
         return other
     return other if other.state == one.state and not one.reason else one

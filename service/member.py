@@ -131,6 +131,7 @@ class Member:
 
     def model_state(self, model: str, version: int, state: str) -> None:
         """Tell the others of the change."""
+        del model, version, state
         self._changed = True
         self.tell()
 
@@ -144,10 +145,12 @@ class Member:
         seconds: Mapping[str, float],
     ) -> None:
         """Note that there is something to tell."""
+        del model, version, outcome, rows, seconds
         self._changed = True
 
     def refused(self, code: str) -> None:
         """Note that there is something to tell."""
+        del code
         self._changed = True
 
     def batch(self, report: BatchReport) -> None:

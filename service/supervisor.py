@@ -95,8 +95,9 @@ class Supervisor:
             self._kill()
             asked.cancel()
             self._desk.close()
-        for task in keeping:
-            task.result()
+        for ended in await asyncio.gather(*keeping, return_exceptions=True):
+            if ended is not None:
+                raise ended
 
     def _signalled(self, number: int) -> None:
         if self._asked_to_end.is_set():
@@ -192,6 +193,7 @@ class Supervisor:
                 seat.send(Stop())
         elif isinstance(message, Unable):
             if not self._announced:
+                self._ending = True
                 raise CannotStart(message)
             _log.error("worker %d cannot start: %s", seat.number, printable(message.text))
         else:
@@ -205,6 +207,8 @@ class Supervisor:
         self._announced = True
         for notice in self._options.notices:
             _log.info(notice)
+        for warning in prepared.warnings:
+            _log.warning(warning)
         if prepared.text:
             sys.stderr.write(prepared.text)
             sys.stderr.flush()

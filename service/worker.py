@@ -13,14 +13,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import uvicorn
-from fastapi import FastAPI
 
 from service import logs
 from service.announcement import announcement, announcement_text
-from service.app import control_of, create_app, first_models
+from service.app import control_of, create_app, first_models, open_warning
 from service.blackbox import BlackBox
 from service.children import ignore_signals
-from service.control import Closed, Go, Message, Prepared, Start, Stop, Unable, Up
+from service.control import Closed, Go, Message, Prepared, Stop, Unable, Up
 from service.errors import ServiceError
 from service.guarded import Guard
 from service.link import Link
@@ -220,7 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         runner.run(serve())
 
 
-def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+def server_config(app: Callable[..., Any], settings: Settings) -> uvicorn.Config:
     """Return how uvicorn serves the application."""
     return uvicorn.Config(
         app,
@@ -238,19 +237,22 @@ def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
 
 def _prepared(settings: Settings, found: Sequence[Found], member: Member) -> Prepared:
     """Return what the supervisor says at the start, if this worker is the first to be prepared."""
-    start: Start = member.start
-    if (
-        start.number == 1
-        and settings.model_name
-        and found
-        and all(one.name != settings.model_name for one in found)
-    ):
-        _log.warning("no model is called %s: several keep their names", settings.model_name)
+    address = member.start.address
+    warnings = (open_warning(settings), _name_warning(settings, found))
+    said = tuple(warning for warning in warnings if warning)
     first = first_models(found, control_of(settings), member)
     if not logs.is_text(settings.log_format, sys.stderr):
-        return Prepared("", announcement(settings, first, start.address))
+        return Prepared("", announcement(settings, first, address), said)
     colours = sys.stderr.isatty()
-    return Prepared(announcement_text(settings, first, start.address, colours=colours), {})
+    return Prepared(announcement_text(settings, first, address, colours=colours), {}, said)
+
+
+def _name_warning(settings: Settings, found: Sequence[Found]) -> str:
+    """Say that a name is given to no model, since it cannot be given to several; "" if it is."""
+    name = settings.model_name
+    if not name or not found or any(one.name == name for one in found):
+        return ""
+    return f"no model is called {name}: several keep their names"
 
 
 def _die_with_parent() -> None:
