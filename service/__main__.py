@@ -166,9 +166,9 @@ def _serve(
         ours["repository"] = path
     settings = load_settings(ours, config=config, kserve=kserve)
 
-    from service.worker import serve
+    from service.launch import launch
 
-    serve(settings, ignored=[f"--{name}" for name in kserve if name in KSERVE_IGNORED])
+    launch(settings, ignored=[f"--{name}" for name in kserve if name in KSERVE_IGNORED])
 
 
 def _predict(

@@ -17,7 +17,9 @@ from service.batcher import BatchPolicy
 from service.cpu import usable_cores
 from service.engine import EngineOptions, check_wheels
 from service.errors import ServiceError
-from service.loader import LoadOptions
+from service.figures import OwnFigures, SharedFigures
+from service.loader import LoadOptions, load_model
+from service.member import Member, SharedModels, SharedRepository
 from service.metrics import Metrics
 from service.observer import Observers
 from service.platforms import TITLES
@@ -51,6 +53,7 @@ class Core:
     executors: tuple[ThreadPoolExecutor, ...]
     metrics: Metrics
     statistics: Statistics
+    member: Member | None = None
 
     async def aclose(self) -> None:
         """Answer what runs, close the models, end the threads."""
@@ -60,22 +63,23 @@ class Core:
             executor.shutdown()
 
 
-def make_core(settings: Settings, found: Sequence[Found]) -> Core:
+def make_core(settings: Settings, found: Sequence[Found], member: Member | None = None) -> Core:
     """Build the runtime for these models; nothing is loaded yet.
 
-    Raises ConfigurationError if one that is to be loaded at the start is not among them.
+    A ``member`` is one of several workers.  Raises ConfigurationError if a model that is to be
+    loaded at the start is not among those that were found.
     """
-    threads = usable_cores() if settings.threads == "auto" else settings.threads
+    threads = _threads(settings, member)
     # Each kind of work has threads of its own: a queue of pictures, or models that are loaded
     # while others answer, must not hold up a run.
     runs = ThreadPoolExecutor(threads, thread_name_prefix="engine")
     inputs = ThreadPoolExecutor(threads, thread_name_prefix="inputs")
     loads = ThreadPoolExecutor(threads, thread_name_prefix="loads")
     metrics, statistics = Metrics(__version__), Statistics()
-    observer = Observers(metrics, statistics)
+    observer = Observers(metrics, statistics, *([member] if member else ()))
     control = control_of(settings)
     registry = Registry(
-        at_start(found, control),
+        first_models(found, control, member),
         options=replace(
             load_options(settings),
             tuning=TuningOptions(calibrate=True, cache=settings.cache_folder),
@@ -91,11 +95,30 @@ def make_core(settings: Settings, found: Sequence[Found]) -> Core:
         executor=runs,
         loads=loads,
         observer=observer,
+        load=member.guard.load if member else load_model,
     )
     reloader = Reloader(registry, settings.repository, control, model_name=settings.model_name)
     predictor = Predictor(registry, inputs, observer, max_instances=settings.queue_rows)
     executors = (runs, inputs, loads)
-    return Core(tuple(found), registry, reloader, predictor, executors, metrics, statistics)
+    if member is not None:
+        member.join(registry, reloader, metrics, statistics)
+    return Core(tuple(found), registry, reloader, predictor, executors, metrics, statistics, member)
+
+
+def _threads(settings: Settings, member: Member | None) -> int:
+    if member is not None:
+        return member.start.threads
+    return usable_cores() if settings.threads == "auto" else settings.threads
+
+
+def first_models(
+    found: Sequence[Found], control: Control, member: Member | None = None
+) -> list[Found]:
+    """Return what is loaded at the start, with what has been asked for since the server began."""
+    if member is None:
+        return at_start(found, control)
+    start = member.start
+    return at_start(found, control, loaded=start.loaded, unloaded=start.unloaded)
 
 
 def control_of(settings: Settings) -> Control:
@@ -115,15 +138,18 @@ def load_options(settings: Settings) -> LoadOptions:
     )
 
 
-def create_app(settings: Settings, found: Sequence[Found] | None = None) -> FastAPI:
+def create_app(
+    settings: Settings, found: Sequence[Found] | None = None, member: Member | None = None
+) -> FastAPI:
     """Build the application; raises ConfigurationError if there is nothing to serve.
 
-    ``found`` saves a second look at the disk where the caller has already scanned it.
+    ``found`` saves a second look at the disk where the caller has already scanned it.  With a
+    ``member`` it speaks for all workers, else for itself.
     """
     check_wheels()
     if found is None:
         found = named(scan(settings.repository), settings.model_name)
-    core = make_core(settings, found)
+    core = make_core(settings, found, member)
     app = FastAPI(
         title="onnxport",
         version=__version__,
@@ -143,13 +169,6 @@ def create_app(settings: Settings, found: Sequence[Found] | None = None) -> Fast
         health_route=settings.health_route,
         predict_route=settings.predict_route,
     )
-    parts = WebParts(
-        core.registry,
-        core.predictor,
-        options,
-        repository=core.reloader,
-        history=core.statistics,
-    )
     limits = EdgeLimits(
         head_bytes=settings.max_head_bytes,
         headers=settings.max_headers,
@@ -162,8 +181,21 @@ def create_app(settings: Settings, found: Sequence[Found] | None = None) -> Fast
         connections=settings.max_connections,
         bytes_in_flight=settings.max_bytes_in_flight,
     )
+    parts = make_parts(core, options)
     set_up(app, parts, core.metrics, limits=limits, access_log=settings.access_log)
     return app
+
+
+def make_parts(core: Core, options: WebOptions) -> WebParts:
+    """Return what the roads lead to."""
+    member = core.member
+    if member is None:
+        figures = OwnFigures(core.metrics, core.statistics)
+        return WebParts(core.registry, core.predictor, options, core.reloader, figures)
+    models = SharedModels(core.registry, member)
+    repository = SharedRepository(core.reloader, models, member.link)
+    shared = SharedFigures(member.link, core.metrics)
+    return WebParts(models, core.predictor, options, repository, shared)
 
 
 def set_up(
@@ -184,7 +216,7 @@ def set_up(
     app.add_exception_handler(ServiceError, answers.service_error)
     app.add_exception_handler(HTTPException, answers.http_error)
     app.add_exception_handler(RequestValidationError, answers.validation_error)
-    roads = make_roads(parts, metrics)
+    roads = make_roads(parts)
     document = openapi_of(roads, version=__version__, root_path=parts.options.root_path)
     app.openapi = lambda: document  # type: ignore[method-assign] # FastAPI's own way to replace it
     app.router.routes[:0] = routes_of((*roads, *make_pages(document, parts)))
@@ -196,18 +228,27 @@ def set_up(
     )
 
 
+def open_warning(settings: Settings) -> str:
+    """Say that the server is open to others, if it is; "" otherwise."""
+    if is_loopback(settings.host):
+        return ""
+    title = TITLES.get(settings.platform)
+    return (
+        f"listening on {settings.host} without access control"
+        f"{f', as {title} asks' if title else ''}: everybody who reaches it may use it"
+    )
+
+
 def _lifespan(
     core: Core, settings: Settings
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         del app
-        if not is_loopback(settings.host):
-            _log.warning(
-                "listening on %s without access control%s: everybody who reaches it may use it",
-                settings.host,
-                f", as {TITLES[settings.platform]} asks" if settings.platform in TITLES else "",
-            )
+        warning = open_warning(settings)
+        # For several workers the supervisor says it once.
+        if warning and core.member is None:
+            _log.warning(warning)
         await core.registry.open()
         try:
             yield

@@ -166,6 +166,11 @@ class Entry:
                 self._fail("internal error while loading")
         self._answer_with(loaded)
 
+    def refuse(self, reason: str) -> None:
+        """End in FAILED without a try."""
+        self._move(State.LOADING)
+        self._fail(reason)
+
     def _answer_with(self, loaded: Loaded) -> None:
         found = self.found
         self._batching = self._policy(loaded)

@@ -152,6 +152,17 @@ class Registry:
             if entry is not None:
                 self._retire(entry)
 
+    async def refuse(self, name: str, version: int, reason: str) -> None:
+        """Serve a version no more and say why; what it still answers drains."""
+        async with self.turn(name):
+            held = self._models.get(name, {}).get(version)
+            if held is None or held.state is State.FAILED:
+                return
+            refused = Entry(held.found, self._means, first=held.first)
+            self._put(refused)
+            refused.refuse(reason)
+            self._retire(held)
+
     def _retire(self, entry: Entry) -> None:
         if entry.state in LEAVING:
             return

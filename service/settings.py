@@ -90,14 +90,21 @@ class Settings(BaseSettings):
     cache_dir: str = Field(
         "", description="Where calibrations are kept; none for nowhere (default: your cache)."
     )
+    workers: Literal["auto"] | Annotated[int, Field(ge=1, le=256)] = Field(
+        "auto",
+        description="Processes that answer; auto is one a core, or one for a GPU.",
+    )
     threads: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = Field(
-        "auto", description="Runs at once; auto is the cores that this process may use."
+        "auto", description="Runs at once in each worker; auto is the usable cores by the workers."
     )
     providers: Literal["auto"] | Names = Field(
         "auto", description="Execution providers in order of preference, such as cuda,cpu."
     )
     verify: Literal["enforce", "advisory", "off"] = Field(
         "enforce", description="What a bundle that fails its own proof means."
+    )
+    quarantine_deaths: int = Field(
+        3, ge=1, le=100, description="How often in ten minutes a model may end its worker."
     )
     model_control: Literal["none", "explicit"] = Field(
         "none", description="None: all models at the start; explicit: what is asked for."
@@ -130,7 +137,7 @@ class Settings(BaseSettings):
     )
     access_log: bool = Field(default=True, description="Write one line for every request.")
 
-    @field_validator("threads", mode="before")
+    @field_validator("threads", "workers", mode="before")
     @classmethod
     def _number_from_text(cls, value: object) -> object:
         return int(value) if isinstance(value, str) and value.isdecimal() else value

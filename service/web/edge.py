@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn.config import Config
@@ -31,6 +32,7 @@ class Edge:
         self.visits = visits
         self.budget = ByteBudget(limits.bytes_in_flight)
         self.connections: set[Connection] = set()
+        self._ends: dict[Connection, Callable[[], None]] = {}
         self._sweeping = False
 
     def protocol(
@@ -39,9 +41,17 @@ class Edge:
         server_state: ServerState,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        on_end: Callable[[], None] | None = None,
     ) -> Connection:
-        """Return the protocol of a new connection; uvicorn's own way to ask for one."""
-        return Connection(self, config, server_state, app_state, _loop)
+        """Return the protocol of a new connection, as uvicorn asks for one.
+
+        ``on_end`` is called when the connection has ended.
+        """
+        connection = Connection(self, config, server_state, app_state, _loop)
+        if on_end is not None:
+            self._ends[connection] = on_end
+        return connection
 
     def opened(self, connection: Connection) -> bool:
         """Take a connection in, and say whether there is room for it."""
@@ -52,8 +62,11 @@ class Edge:
         return len(self.connections) <= self.limits.connections
 
     def closed(self, connection: Connection) -> None:
-        """Forget a connection."""
+        """Forget a connection, and tell whoever wants to know."""
         self.connections.discard(connection)
+        on_end = self._ends.pop(connection, None)
+        if on_end is not None:
+            on_end()
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         """Look at every connection once a second; where there is none, nothing wakes up."""

@@ -18,7 +18,7 @@ from service.inference import OnDone, Prediction
 from service.predictor import Answered
 from service.registry import ModelView
 from service.reloader import IndexRow
-from service.statistics import Counters
+from service.statistics import History
 from service.tensors import Tensors
 from service.web.encoding import Unpacker, coding_of
 
@@ -88,11 +88,15 @@ class Repository(Protocol):
         ...
 
 
-class History(Protocol):
-    """What the roads need of the statistics."""
+class Figures(Protocol):
+    """What the roads need of metrics and statistics."""
 
-    def of(self, model: str, version: int) -> Counters:
-        """Return the counters of a version."""
+    async def page(self) -> bytes:
+        """Return all instruments in Prometheus' text format."""
+        ...
+
+    async def history(self) -> History:
+        """Return what each version has done."""
         ...
 
 
@@ -153,7 +157,7 @@ class WebParts:
     answers: Answers
     options: WebOptions
     repository: Repository
-    history: History
+    figures: Figures
 
 
 def headers_of(scope: Scope) -> Mapping[bytes, bytes]:

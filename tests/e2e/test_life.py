@@ -43,7 +43,7 @@ def test_live_before_ready(texts: Path) -> None:
         assert client.get("/v2/models/slow/ready").status_code == 503
         predicted = client.post("/v1/models/texts:predict", content=BODY).json()
         assert predicted["predictions"][0]["label"] == "long"
-        server.logged("model slow version 1: READY")
+        server.logged("ready")
         assert client.get("/v2/health/ready").json() == {"ready": True}
 
 
