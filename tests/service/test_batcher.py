@@ -31,7 +31,7 @@ class Doubler:
 
     refusal: Exception = field(default_factory=lambda: InvalidRequest("negative"))
     runs: list[int] = field(default_factory=list)
-    meanwhile: Callable[[], object] = lambda: None  # noqa: E731 - what happens during a run
+    meanwhile: Callable[[], object] = lambda: None
 
     def __call__(self, inputs: Tensors, wanted: Sequence[str], stop: HandStop) -> dict[str, Tensor]:
         """Answer, or raise."""
