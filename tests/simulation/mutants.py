@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,6 @@ from service import batcher as shell
 from service import loopruns, runs
 from service.batcher import Batcher, Job
 from service.delivery import Delivery
-from service.errors import ServiceError
 from service.lane import Lane, Run
 from service.padding import Layout
 from service.tensors import Tensor, Tensors
@@ -50,13 +49,15 @@ def _owner(job: Job) -> Batcher:
     return owner
 
 
+_cancel = Job.cancel
+
+
 def _keep_cancelled(self: Job) -> None:
-    if self.on_done is not None:
+    if not isinstance(self.place, Lane):
+        _cancel(self)
+    elif self.on_done is not None:
         self.on_done = None
         _owner(self)._delivery.open -= 1
-
-
-_cancel = Job.cancel
 
 
 def _answer_cancelled(self: Job) -> None:
@@ -95,17 +96,11 @@ async def _close_at_once(self: Batcher) -> None:
     await asyncio.sleep(0)
 
 
-_isolated = runs._isolated
-
-
-def _forget_offset(
-    run: Run, batch: Sequence[Job], attempt: runs.Attempt, clock: Callable[[], float]
-) -> list[tuple[Job, Any]]:
-    pairs = _isolated(run, batch, attempt, clock)
-    if any(isinstance(outcome, ServiceError) for _, outcome in pairs):
-        return pairs
-    shifted = [(job, outcome) for job, (_, outcome) in zip(batch, pairs, strict=False)]
-    return shifted + pairs
+def _offset_of_jobs(tensors: Tensors, rows: Sequence[int]) -> list[dict[str, Tensor]]:
+    return [
+        {name: value[start : start + size] for name, value in tensors.items()}
+        for start, size in enumerate(rows)
+    ]
 
 
 def _uncut(self: Layout, outputs: dict[str, Tensor], inputs: Tensors) -> dict[str, Tensor]:
@@ -173,7 +168,7 @@ MUTANTS = (
     Mutant("lost rows are handed out", laws.OWN_ROWS, runs, "_check_rows", _no_check),
     Mutant("poison fails a thread's batch", laws.NEIGHBOURS, runs, "shared_blame", _never),
     Mutant("poison fails the loop's batch", laws.NEIGHBOURS, loopruns, "shared_blame", _never),
-    Mutant("answers move up for who left", laws.OWN_ROWS, runs, "_isolated", _forget_offset),
+    Mutant("answers are cut by jobs, not rows", laws.OWN_ROWS, runs, "split", _offset_of_jobs),
     Mutant("who cancelled is answered", laws.ONCE, Job, "cancel", _answer_cancelled),
     Mutant("padding is handed out", laws.PADDING, Layout, "cut", _uncut),
     Mutant("lengths grow with the padding", laws.PADDING, Layout, "join", _lengthen),

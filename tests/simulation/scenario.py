@@ -105,14 +105,14 @@ def _requests(random: Random, kind: Kind) -> list[Request]:
     pace = random.choice((0.0005, 0.002, 0.01))
     requests = []
     for number in range(2 + int(chance() * 8)):
-        if chance() < 0.4:
+        if chance() < 0.5:
             now += chance() * pace
         requests.append(_request(random, kind, number, now))
     return requests
 
 
 def _request(random: Random, kind: Kind, number: int, at: float) -> Request:
-    chance = random.random
+    chance, pick = random.random, random.choice
     rows = 1 + int(chance() * 3) if chance() < 0.9 else int(chance() * 12)
     width = {"fixed": 2, "widths": 1 + int(chance() * 2), "series": 1 + int(chance() * _LONGEST)}
     request = Request(
@@ -122,7 +122,7 @@ def _request(random: Random, kind: Kind, number: int, at: float) -> Request:
         width[kind],
         ("y", "z") if chance() < 0.7 else ("y",),
         patience=0.001 + chance() * (0.01 if chance() < 0.3 else 1.0),
-        cancel_after=chance() * 0.01 if chance() < 0.15 else None,
+        cancel_after=chance() * pick((0.001, 0.01)) if chance() < 0.2 else None,
         poison=int(chance() * rows) if rows and chance() < 0.1 else None,
         alone=chance() < 0.05,
         clumsy=chance() < 0.03,
