@@ -61,7 +61,7 @@ class Batcher:
         self._thread_lane = Lane()
         self._runs = ThreadRuns(executor, clock, on_end=self._ended, on_stuck=self._hooks.on_stuck)
         self._loop_runs = LoopRuns(model, watchdog, self._hooks.on_stuck)
-        self._delivery = Delivery(loop, self._take_a_turn)
+        self._delivery = Delivery(loop, self._quiet)
         self._alarm = Alarm(loop, self._expire)
         self._told_rows = 0
         self._turn_is_due = False
@@ -188,15 +188,23 @@ class Batcher:
         self._turn_is_due = False
         # Threads first: they work while the loop runs its own batch.
         self._dispatch()
-        self._run_in_loop()
-        self._look_around()
+        now = self._clock()
+        batch = self._take_for_loop(now)
+        self._tell_queue()
+        # The last: it answers, and a caller's error ends this turn.
+        if batch:
+            self._run_here(batch, now)
+        else:
+            self._quiet()
 
-    def _look_around(self) -> None:
-        """Tell what has changed, and who waits for the end that it is reached."""
+    def _tell_queue(self) -> None:
         rows = self.queued_rows
         if rows != self._told_rows:
             self._told_rows = rows
             self._hooks.on_queue(rows)
+
+    def _quiet(self) -> None:
+        """Tell who waits for the end that it is reached."""
         if self._closed and not self._delivery.open and not len(self._runs):
             self._empty.set()
 
@@ -219,7 +227,7 @@ class Batcher:
             take = lane.take(limit=share, now=now, together=self.batchable)
             if take.batch:
                 self._launch([take.batch])
-            self._delivery.deliver([(job, late()) for job in take.expired])
+            self._delivery.too_late(take.expired)
 
     def _launch(self, parts: list[list[Job]]) -> None:
         run = Run(parts, self._model.new_stop())
@@ -244,21 +252,19 @@ class Batcher:
         self._note_broken(results.outcomes)
         # The threads first: what they do next needs no answer to be out.
         self._dispatch()
-        self._finish(results.outcomes, rows, results.started, results.ended)
-        self._look_around()
+        self._tell_queue()
+        self._finish(results, rows)
 
-    def _run_in_loop(self) -> None:
-        """Run one batch here; what is left has the next turn, so that others get theirs."""
-        lane, now = self._loop_lane, self._clock()
+    def _take_for_loop(self, now: float) -> list[Job]:
+        """Take one batch to run here; what is left has the next turn, so that others get theirs."""
+        lane = self._loop_lane
         if not self._may_start(lane, now):
-            return
+            return []
         take = lane.take(limit=loop_rows(self._policy), now=now, together=self.batchable)
         if len(lane):
             self._take_a_turn()
-        if take.expired:
-            self._delivery.deliver([(job, late()) for job in take.expired])
-        if take.batch:
-            self._run_here(take.batch, now)
+        self._delivery.too_late(take.expired)
+        return take.batch
 
     def _run_here(self, batch: list[Job], started: float) -> None:
         outcomes = self._loop_runs.outcomes(
@@ -272,7 +278,8 @@ class Batcher:
             self._launch([batch] if over else [list(half) for half in split_failed(batch)])
             return
         self._note_broken(outcomes)
-        self._finish(outcomes, sum([job.rows for job in batch]), started, self._clock())
+        rows = sum([job.rows for job in batch])
+        self._finish(Results(outcomes, started, self._clock()), rows)
 
     def _move(self) -> None:
         """Leave the loop for good: the model has shown that it can take too long for it."""
@@ -287,21 +294,12 @@ class Batcher:
             if isinstance(outcome, RowsMismatch):
                 self.broken = str(outcome)
 
-    def _finish(
-        self, outcomes: Sequence[tuple[Job, Outcome]], rows: int, started: float, ended: float
-    ) -> None:
-        """Answer the jobs of a run that has ended, and report it if it was one."""
-        seconds = ended - started
-        answers: list[tuple[Job, Ran | ServiceError]] = []
-        for job, outcome in outcomes:
-            if isinstance(outcome, ServiceError):
-                answers.append((job, outcome))
-            else:
-                timings = Timings(started - job.queued_at, seconds, rows)
-                answers.append((job, Ran(outcome, timings)))
-        self._delivery.deliver(answers)
-        if answers:
-            self._hooks.on_batch(len(answers), rows, seconds)
+    def _finish(self, results: Results, rows: int) -> None:
+        """Report a run that has ended, if it was one, and answer its jobs."""
+        jobs = len(results.outcomes)
+        if jobs:
+            self._hooks.on_batch(jobs, rows, results.ended - results.started)
+        self._delivery.finish(results, rows)
 
     def _leave(self, job: Job) -> None:
         """Let a job go whose caller has gone."""

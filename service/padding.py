@@ -56,7 +56,7 @@ class Layout:
         padding = self.padding
         if padding is not None:
             length = inputs[padding.name].shape[_TIME]
-            if padding.lengths and (inputs[padding.lengths] > length).any():
+            if padding.lengths and inputs[padding.lengths].max(initial=0) > length:
                 return None
             return bucket_of(length), wanted
         if not self.varying:
