@@ -165,9 +165,13 @@ async def test_a_job_that_is_cancelled_is_not_called_back() -> None:
     """Neither before its run nor when a neighbour's answer makes it superfluous."""
     calls = Callbacks()
     calls.ask(1).cancel()
-    second: list[Job] = []
-    calls.ask(2, also=lambda: second[0].cancel())
-    second.append(calls.ask(3))
+    later: list[Job] = []
+
+    def leave() -> None:
+        later[0].cancel()
+
+    calls.ask(2, also=leave)
+    later.append(calls.ask(3))
     await settle()
     assert calls.answers() == [(2, 4)]
     await calls.batcher.aclose()

@@ -101,9 +101,9 @@ KINDS = st.tuples(
 )
 
 
-@given(st.lists(KINDS, max_size=12), st.integers(1, 8), st.booleans())
+@given(kinds=st.lists(KINDS, max_size=12), limit=st.integers(1, 8), together=st.booleans())
 def test_take_batch_keeps_its_promises(
-    kinds: list[tuple[int, str | None, float, bool]], limit: int, together: bool
+    kinds: list[tuple[int, str | None, float, bool]], limit: int, *, together: bool
 ) -> None:
     """Nothing is lost, doubled or overtaken, and a batch is one that may run."""
     queue = [job(rows, key, deadline, gone=gone) for rows, key, deadline, gone in kinds]
