@@ -70,7 +70,7 @@ class Batcher:
 
     def __repr__(self) -> str:
         """Show the counts that matter when something hangs."""
-        queued = len(self._loop_lane) + len(self._thread_lane)
+        queued = self._loop_lane.waiting + self._thread_lane.waiting
         return f"<Batcher {queued} queued, {len(self._runs)} running>"
 
     @property
@@ -187,9 +187,10 @@ class Batcher:
     def _turn(self) -> None:
         self._turn_is_due = False
         # Threads first: they work while the loop runs its own batch.
-        self._dispatch()
+        if self._thread_lane.waiting:
+            self._dispatch()
         now = self._clock()
-        batch = self._take_for_loop(now)
+        batch = self._take_for_loop(now) if self._loop_lane.waiting else []
         self._tell_queue()
         # The last: it answers, and a caller's error ends this turn.
         if batch:
@@ -210,8 +211,8 @@ class Batcher:
 
     def _may_start(self, lane: Lane, now: float) -> bool:
         """Whether the oldest job has waited for company long enough; if not, when to look again."""
-        if self._policy.max_wait <= 0 or not len(lane):
-            return len(lane) > 0
+        if self._policy.max_wait <= 0 or not lane.waiting:
+            return lane.waiting > 0
         oldest = next(iter(lane)).queued_at
         start = start_at(self._policy, lane.rows, oldest, closing=self._closed)
         if start > now:
@@ -261,7 +262,7 @@ class Batcher:
         if not self._may_start(lane, now):
             return []
         take = lane.take(limit=loop_rows(self._policy), now=now, together=self.batchable)
-        if len(lane):
+        if lane.waiting:
             self._take_a_turn()
         self._delivery.too_late(take.expired)
         return take.batch
@@ -270,8 +271,8 @@ class Batcher:
         outcomes = self._loop_runs.outcomes(
             batch, max_rows=self._policy.max_rows, together=self.batchable
         )
-        over = self._loop_runs.over
-        if over and not self.moved:
+        over = self._loop_runs.was_over(self._clock())
+        if over and not self.moved and self._loop_runs.strikes >= self._policy.tick_strikes:
             self._move()
         if outcomes is None:
             # The loop has lost enough time with them: threads find who is to blame, or finish.
@@ -283,7 +284,7 @@ class Batcher:
 
     def _move(self) -> None:
         """Leave the loop for good: the model has shown that it can take too long for it."""
-        self.moved = "a run in the event loop took longer than it may"
+        self.moved = "runs in the event loop took longer than they may"
         self._thread_lane.merge(self._loop_lane)
         self._loop_lane.clear()
         self._hooks.on_moved(self.moved)

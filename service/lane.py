@@ -80,20 +80,16 @@ class Job:
 
 
 class Lane:
-    """Jobs in the order in which they came, and how many rows and bytes they hold."""
+    """Jobs in the order in which they came, and how many wait with how many rows and bytes."""
 
-    __slots__ = ("_gone", "_jobs", "rows", "size")
+    __slots__ = ("_jobs", "rows", "size", "waiting")
 
     def __init__(self) -> None:
         """Begin empty."""
         self._jobs: deque[Job] = deque()
-        self._gone = 0
+        self.waiting = 0
         self.rows = 0
         self.size = 0
-
-    def __len__(self) -> int:
-        """Return how many jobs wait for an answer."""
-        return len(self._jobs) - self._gone
 
     def __iter__(self) -> Iterator[Job]:
         """Return the jobs that wait for an answer, the oldest first."""
@@ -103,6 +99,7 @@ class Lane:
         """Put a job behind the others."""
         self._jobs.append(job)
         job.place = self
+        self.waiting += 1
         self.rows += job.rows or 1
         self.size += job.size
 
@@ -111,20 +108,19 @@ class Lane:
         self._release(job)
         # It stays as a shell until somebody passes by, but holds no tensors.
         job.inputs = {}
-        self._gone += 1
-        if self._gone > _SHELLS and self._gone > len(self):
+        if len(self._jobs) > _SHELLS + 2 * self.waiting:
             self._jobs = deque(self)
-            self._gone = 0
 
     def take(self, *, limit: int, now: float, together: bool) -> Take[Job]:
         """Take the next batch out, and with it those that have expired before it."""
         take = take_batch(self._jobs, limit=limit, now=now, together=together)
         for _ in range(take.seen):
             self._jobs.popleft()
-        self._jobs.extendleft(reversed(take.passed))
-        leaving = take.batch + take.expired
-        self._gone -= take.seen - len(take.passed) - len(leaving)
-        for job in leaving:
+        if take.passed:
+            self._jobs.extendleft(reversed(take.passed))
+        for job in take.batch:
+            self._release(job)
+        for job in take.expired:
             self._release(job)
         return take
 
@@ -132,17 +128,18 @@ class Lane:
         """Take jobs of another lane over, each in the place that its age gives it."""
         joined = sorted((*self, *others), key=_age)
         self._jobs.clear()
-        self.rows = self.size = self._gone = 0
+        self.waiting = self.rows = self.size = 0
         for job in joined:
             self.append(job)
 
     def clear(self) -> None:
         """Forget all jobs: somebody else has taken them over."""
         self._jobs.clear()
-        self.rows = self.size = self._gone = 0
+        self.waiting = self.rows = self.size = 0
 
     def _release(self, job: Job) -> None:
         job.place = None
+        self.waiting -= 1
         self.rows -= job.rows or 1
         self.size -= job.size
 

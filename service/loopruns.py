@@ -7,23 +7,33 @@ from collections.abc import Callable
 from service.errors import ServiceError
 from service.lane import Job, Outcome, Stop
 from service.runs import Model, Watch, failure, shared_blame
+from service.scheduling import recent_strikes
 
 
 class LoopRuns:
-    """The runs of one model in the loop, until one of them takes too long for it."""
+    """The runs of one model in the loop, until they take too long for it."""
 
     def __init__(self, model: Model, watchdog: Watch, on_stuck: Callable[[float], None]) -> None:
         """Keep the parts; ``on_stuck`` hears, on the watchdog's thread, of what does not end."""
         self._model = model
         self._watchdog = watchdog
         self._on_stuck = on_stuck
-        # One for all runs, since nobody but the watchdog uses it, and never again once it was used.
+        # One for all runs until it is used, since nobody but the watchdog uses it.
         self._stop: Stop = model.new_stop()
+        self._strikes: list[float] = []
+
+    def was_over(self, now: float) -> bool:
+        """Whether the run that has just ended was told to; the next one begins anew."""
+        if not self._stop.stopped:
+            return False
+        self._stop = self._model.new_stop()
+        self._strikes = [*recent_strikes(self._strikes, now), now]
+        return True
 
     @property
-    def over(self) -> bool:
-        """Whether a run was told to end; none may follow in the loop."""
-        return self._stop.stopped
+    def strikes(self) -> int:
+        """How many runs were told to end, of those that still count."""
+        return len(self._strikes)
 
     def outcomes(
         self, batch: list[Job], *, max_rows: int, together: bool

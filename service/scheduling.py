@@ -16,7 +16,9 @@ LOOP_BOUND = 0.002
 STUCK_AFTER = 2.0
 # A run that uses no processor time may still hold the loop up, but a busy machine must not decide:
 # by the clock it may last this many times the bound.
-_PATIENCE = 10
+_PATIENCE = 250
+# Seconds for which a run over the bound counts against its model.
+_STRIKES_COUNT = 60.0
 _SHORTEST_BUCKET = 8
 
 
@@ -34,6 +36,8 @@ class BatchPolicy:
         run: "tick" makes a batch of what one turn of the event loop brought and runs it there;
             "threads" makes a batch of what queued while the engine's threads were busy.
         tick_rows: Most rows one run in the loop may have; jobs with more go to threads.
+        tick_strikes: Runs in the loop over its bound, within a minute, that move a model to threads
+            for good.
         tick_length: Longest variable axis one run in the loop may have, None for any.
         max_wait: Seconds that the oldest job may wait for company; 0 starts at once.
     """
@@ -46,6 +50,7 @@ class BatchPolicy:
     run: Place = "threads"
     tick_rows: int = 0
     tick_length: int | None = None
+    tick_strikes: int = 3
     max_wait: float = 0.0
 
 
@@ -208,6 +213,11 @@ def bucket_of(length: int) -> int:
             return bucket * 3 // 2
         bucket *= 2
     return bucket
+
+
+def recent_strikes(strikes: Iterable[float], now: float) -> list[float]:
+    """Return those of the times at which a run was too long for the loop that still count."""
+    return [strike for strike in strikes if now - strike <= _STRIKES_COUNT]
 
 
 def over_bound(processor: float, clock: float, bound: float) -> bool:

@@ -33,8 +33,8 @@ class Watchdog:
         self._stop: Stop | None = None
         self._on_stuck: Callable[[float], None] = _ignore
         self._runs = 0
-        # Changed only by the watching thread.
-        self._asleep = True
+        # Whether the thread sleeps; changed only by itself.
+        self.asleep = True
 
     def begin(self, stop: Stop, on_stuck: Callable[[float], None]) -> None:
         """Watch a run that begins now on this thread.
@@ -45,7 +45,7 @@ class Watchdog:
         self._on_stuck = on_stuck
         self._runs += 1
         self._stop = stop
-        if self._asleep:
+        if self.asleep:
             self._wake()
 
     def end(self) -> None:
@@ -73,7 +73,7 @@ class Watchdog:
         quiet = seen = 0
         since = (0.0, 0.0)
         told = 0.0
-        self._asleep = False
+        self.asleep = False
         while not self._closed:
             if quiet >= _QUIET_LOOKS:
                 self._sleep(seen)
@@ -93,11 +93,11 @@ class Watchdog:
 
     def _sleep(self, seen: int) -> None:
         self._awake.clear()
-        self._asleep = True
+        self.asleep = True
         # A run that began just before would otherwise be overslept.
         if self._runs == seen and not self._closed:
             self._awake.wait()
-        self._asleep = False
+        self.asleep = False
 
 
 def _clock_of(thread: int) -> Callable[[], float]:

@@ -87,7 +87,8 @@ class Laws:
         # Until when every instance was busy, and how many seconds the loop was blocked in all.
         self.full_until = -1.0
         self.blocked = 0.0
-        self.lost = self.surprised = self.over = self.closed = False
+        self.lost = self.surprised = self.closed = False
+        self.over = 0
         self.told = 0
 
     def broken(self, law: str, text: str) -> None:
@@ -154,7 +155,7 @@ class Laws:
             long = policy.tick_length is not None and width > policy.tick_length
             if long and self.scenario.kind != "fixed":
                 self.broken(SHORT, f"{width} steps in the loop, at most {policy.tick_length} may")
-            if self.over or policy.run != "tick":
+            if self.over >= policy.tick_strikes or policy.run != "tick":
                 self.broken(SHORT, "a run in the loop of a model that does not belong there")
             if rows > loop_rows(policy):
                 self.broken(SHORT, f"{rows} rows in the loop, at most {loop_rows(policy)} may")

@@ -70,7 +70,7 @@ def _answer_cancelled(self: Job) -> None:
 
 def _keep_rows(self: Lane, job: Job) -> None:
     job.inputs, job.place = {}, None
-    self._gone += 1
+    self.waiting -= 1
 
 
 _enqueue = Batcher.enqueue

@@ -75,6 +75,7 @@ def draw(seed: int) -> Scenario:
         run="tick" if chance() < 0.5 else "threads",
         tick_rows=pick((1, 4, 8)),
         tick_length=pick((None, 6, 10)),
+        tick_strikes=1 + seed % 2,
         max_wait=pick((0.0, 0.004)),
     )
     kind: Kind = pick(("fixed", "widths", "series", "series"))

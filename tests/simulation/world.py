@@ -163,7 +163,7 @@ class World(Laws):
         over = seconds > LOOP_BOUND
         if over:
             self._watchdog.bite()
-            self.over = True
+            self.over += 1
             if not self.scenario.deaf:
                 seconds = 2 * LOOP_BOUND
         self.blocked += seconds
