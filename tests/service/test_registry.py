@@ -334,13 +334,16 @@ async def test_runs_and_queues_are_reported_under_the_model_s_name(doubler: Foun
     bench = Bench([doubler])
     await bench.loaded()
     with bench.registry.lease("doubler") as live:
-        job = ask(live)
+        jobs = [ask(live)]
         await settle()
-        await bench.threads.step()
-        await job
-    (report,) = bench.witness.batches
-    assert (report.model, report.version, report.jobs, report.rows) == ("doubler", 1, 1, 1)
-    assert bench.witness.queues[-1] == 0
+        jobs += [ask(live), ask(live)]
+        await settle()
+        assert bench.witness.queues == [2]
+        await bench.threads.step(2)
+        await asyncio.gather(*jobs)
+    found = [(r.model, r.version, r.jobs, r.rows) for r in bench.witness.batches]
+    assert found == [("doubler", 1, 1, 1), ("doubler", 1, 2, 2)]
+    assert bench.witness.queues == [2, 0]
     await bench.registry.aclose()
 
 
