@@ -191,12 +191,14 @@ class Batcher:
             self._dispatch()
         now = self._clock()
         batch = self._take_for_loop(now) if self._loop_lane.waiting else []
-        self._tell_queue()
-        # The last: it answers, and a caller's error ends this turn.
-        if batch:
-            self._run_here(batch, now)
-        else:
-            self._quiet()
+        try:
+            self._tell_queue()
+        finally:
+            # The last: it answers, and a caller's error ends this turn.
+            if batch:
+                self._run_here(batch, now)
+            else:
+                self._quiet()
 
     def _tell_queue(self) -> None:
         rows = self.queued_rows
@@ -253,8 +255,10 @@ class Batcher:
         self._note_broken(results.outcomes)
         # The threads first: what they do next needs no answer to be out.
         self._dispatch()
-        self._tell_queue()
-        self._finish(results, rows)
+        try:
+            self._tell_queue()
+        finally:
+            self._finish(results, rows)
 
     def _take_for_loop(self, now: float) -> list[Job]:
         """Take one batch to run here; what is left has the next turn, so that others get theirs."""
@@ -287,7 +291,7 @@ class Batcher:
         self.moved = "runs in the event loop took longer than they may"
         self._thread_lane.merge(self._loop_lane)
         self._loop_lane.clear()
-        self._hooks.on_moved(self.moved)
+        self._loop.call_soon(self._hooks.on_moved, self.moved)
         self._take_a_turn()
 
     def _note_broken(self, outcomes: Iterable[tuple[Job, Outcome]]) -> None:
@@ -298,9 +302,12 @@ class Batcher:
     def _finish(self, results: Results, rows: int) -> None:
         """Report a run that has ended, if it was one, and answer its jobs."""
         jobs = len(results.outcomes)
-        if jobs:
-            self._hooks.on_batch(jobs, rows, results.ended - results.started)
-        self._delivery.finish(results, rows)
+        try:
+            if jobs:
+                self._hooks.on_batch(jobs, rows, results.ended - results.started)
+        finally:
+            # Who watches must not keep anybody from the answer.
+            self._delivery.finish(results, rows)
 
     def _leave(self, job: Job) -> None:
         """Let a job go whose caller has gone."""

@@ -143,11 +143,12 @@ async def test_what_waits_for_the_loop_moves_along() -> None:
 class Callbacks:
     """A batcher whose callers are called back."""
 
-    def __init__(self) -> None:
+    def __init__(self, policy: BatchPolicy = TICK, hooks: Hooks | None = None) -> None:
         """Build the parts."""
         self.told: list[tuple[int, Ran | ServiceError]] = []
         model = Model(Doubler(), HandStop, ANY_WIDTH)
-        self.batcher = Batcher(model, TICK, HandExecutor(), HandWatchdog(), Hooks())
+        self.threads = HandExecutor()
+        self.batcher = Batcher(model, policy, self.threads, HandWatchdog(), hooks)
 
     def ask(self, number: int, also: Callable[[], object] = lambda: None) -> Job:
         """Send one row; ``also`` happens when the answer comes."""
@@ -216,3 +217,23 @@ async def test_nobody_is_let_in_after_the_end() -> None:
         calls.ask(1)
     await settle()
     assert calls.told == []
+
+
+async def test_who_watches_and_fails_keeps_nobody_from_an_answer() -> None:
+    """The loop hears of it, on both roads."""
+    heard: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context))
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("the watcher's own")
+
+    for policy in (TICK, BatchPolicy(max_rows=1)):
+        calls = Callbacks(policy, Hooks(on_batch=fail, on_queue=fail))
+        for number in range(6):
+            calls.ask(number)
+        await settle()
+        while len(calls.told) < 6:
+            await calls.threads.step()
+        assert calls.answers() == [(number, 2 * number) for number in range(6)]
+        await calls.batcher.aclose()
+    assert heard
