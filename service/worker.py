@@ -19,7 +19,7 @@ from service.announcement import announcement, announcement_text
 from service.app import control_of, create_app, first_models, open_warning
 from service.blackbox import BlackBox
 from service.children import ignore_signals
-from service.control import Closed, Go, Message, Prepared, Stop, Unable, Up
+from service.control import Closed, Go, Message, Prepared, Stop, Taken, Unable, Up
 from service.errors import ServiceError
 from service.guarded import Guard
 from service.link import Link
@@ -63,7 +63,19 @@ class Intake:
             await asyncio.wait(self._beginning)
 
     def _take(self, most: int) -> bool:
-        """Take up to so many; whether there may be more."""
+        """Take up to so many; whether there may be more.
+
+        It is told before a byte of them is read: what was not told is given to another worker.
+        """
+        taken: list[socket.socket] = []
+        more = self._receive(most, taken)
+        if taken:
+            self._tell(Taken(len(taken)))
+        for connection in taken:
+            self._begin(connection)
+        return more
+
+    def _receive(self, most: int, taken: list[socket.socket]) -> bool:
         for _ in range(most):
             try:
                 data, descriptors, _, _ = socket.recv_fds(
@@ -75,10 +87,10 @@ class Intake:
                 self._loop.remove_reader(self._source)
                 return False
             if not descriptors:
-                # This process has no room for another descriptor; the kernel has closed it.
+                # This process has no room for another descriptor.
+                self._tell(Taken(1))
                 self._end()
-            for descriptor in descriptors:
-                self._begin(socket.socket(fileno=descriptor))
+            taken += [socket.socket(fileno=descriptor) for descriptor in descriptors]
         return True
 
     def _begin(self, connection: socket.socket) -> None:
