@@ -192,7 +192,7 @@ def set_up(app: FastAPI, parts: WebParts, metrics: Metrics) -> None:
 
 def open_warning(settings: Settings) -> str:
     """Say that the server is open to others, if it is; "" otherwise."""
-    if is_loopback(settings.host):
+    if settings.uds or is_loopback(settings.host):
         return ""
     title = TITLES.get(settings.platform)
     return (

@@ -69,7 +69,9 @@ class Desk:
         """Note what a worker says of itself, and do what it asks."""
         if isinstance(message, States):
             seat.states = message
-            seat.settled = seat.settled or message.settled
+            if message.settled and not seat.settled:
+                seat.settled = True
+                _log.info("worker %d has tried its models", seat.number)
             self.post()
         elif isinstance(message, Figures):
             seat.snapshot = message.content

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from service.fleet import choose
+from service.listener import close_listener
 from service.seat import Seat
 
 _log = logging.getLogger("onnxport.supervisor")
@@ -66,7 +67,7 @@ class Handout:
             self._pause.cancel()
             self._pause = None
         self.update()
-        self._listener.close()
+        close_listener(self._listener)
 
     def abandon(self) -> None:
         """Hang up on whoever still waits for a worker."""

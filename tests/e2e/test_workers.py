@@ -150,7 +150,7 @@ def test_a_worker_that_is_killed(doubler: Path) -> None:
         with closing(Caller(server, "meanwhile")) as meanwhile:
             assert meanwhile.worker == 2
         assert server.logged("worker 1 takes connections")["pid"] != pids[1]
-        while server.line()["message"] != "model doubler version 1: READY":
+        while server.line()["message"] != "worker 1 has tried its models":
             assert other.get("/v2/health/ready")[0] == 200
         again = stack.enter_context(closing(Caller(server, "again")))
         assert again.double() == 200
@@ -158,6 +158,38 @@ def test_a_worker_that_is_killed(doubler: Path) -> None:
         assert again.counted("onnxport_worker_restarts_total") == 1
         stats = json.loads(again.get("/v2/models/doubler/stats")[1])["model_stats"][0]
         assert stats["inference_stats"]["success"]["count"] == 12
+
+
+def test_a_worker_that_hangs_holds_up_no_figures(doubler: Path) -> None:
+    """Its last ones are taken, so that nothing that was counted is missing."""
+    with two_workers(doubler) as (server, pids), ExitStack() as stack:
+        by_worker = pair(stack, server)
+        for caller in by_worker.values():
+            assert caller.double() == 200
+        assert by_worker[2].counted("onnxport_requests_total") == 2
+        os.kill(pids[1], signal.SIGSTOP)
+        try:
+            assert by_worker[2].double() == 200
+            assert by_worker[2].counted("onnxport_requests_total") == 3
+        finally:
+            os.kill(pids[1], signal.SIGCONT)
+        assert by_worker[1].double() == 200
+        assert by_worker[1].counted("onnxport_requests_total") == 4
+
+
+def test_a_unix_socket_instead_of_a_port(doubler: Path, tmp_path: Path) -> None:
+    """The calls in the announcement say how to reach it, and nothing is left of it."""
+    path = tmp_path / "s.sock"
+    with real_server(doubler, "--uds", path) as server:
+        assert server.announced["try"][0].startswith(f"curl --unix-socket {path} http://localhost/")
+        server.logged("ready")
+        with httpx.Client(
+            transport=httpx.HTTPTransport(uds=str(path)), base_url=server.address
+        ) as client:
+            assert client.get("/v2/health/ready").json() == {"ready": True}
+        server.process.send_signal(signal.SIGTERM)
+        assert server.ended() == 0
+    assert not path.exists()
 
 
 def test_models_are_loaded_and_unloaded_everywhere(doubler: Path) -> None:
@@ -183,8 +215,7 @@ def test_models_are_loaded_and_unloaded_everywhere(doubler: Path) -> None:
         assert body["error"].startswith("failed to load 'broken', version 1: ")
         assert two.post("/v2/repository/models/nobody/load")[0] == 404
         os.kill(pids[1], signal.SIGKILL)
-        server.logged("worker 1 takes connections")
-        server.logged("model other version 1: READY")
+        server.logged("worker 1 has tried its models")
         with closing(Caller(server, "again")) as again:
             assert again.worker == 1
             assert again.get("/v2/models/other/ready")[0] == 200

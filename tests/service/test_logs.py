@@ -122,3 +122,15 @@ def test_access_lines_can_be_quiet() -> None:
     logs.access({"path": "/b"}, quiet=True)
     (line,) = stream.getvalue().splitlines()
     assert json.loads(line)["path"] == "/a"
+
+
+@pytest.mark.parametrize("style", ["json", "text"])
+def test_a_worker_says_which_one_it_is(style: logs.Style) -> None:
+    """Every line of it carries its number; other processes have none."""
+    stream, other = StringIO(), StringIO()
+    logs.configure(style=style, stream=stream, worker=3)
+    LOG.info("here")
+    logs.configure(style=style, stream=other)
+    LOG.info("there")
+    assert ('"worker": 3' if style == "json" else "worker=3") in stream.getvalue()
+    assert "worker" not in other.getvalue()
