@@ -184,9 +184,11 @@ class Supervisor:
     def _hear(self, seat: Seat, message: Message) -> None:
         if isinstance(message, Closed):
             seat.open -= message.count
-        elif isinstance(message, Taken):
+            return
+        if isinstance(message, Taken):
             self._handout.taken(seat, message.count)
-        elif isinstance(message, Prepared):
+            return
+        if isinstance(message, Prepared):
             self._announce(message)
             seat.send(Go())
         elif isinstance(message, Up):
@@ -230,6 +232,9 @@ class Supervisor:
         self._desk.lost(seat)
         seat.leave()
         self._handout.lost(seat)
+        if not self._announced and not self._ending:
+            self._ending = True
+            raise CannotStart(Unable("internal", f"a worker ended {exit_words(code)} at its start"))
         self._desk.post()
 
     def _blame(self, box: int, number: int) -> None:

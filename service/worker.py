@@ -20,7 +20,7 @@ from service.app import control_of, create_app, first_models, open_warning
 from service.blackbox import BlackBox
 from service.children import ignore_signals
 from service.control import Closed, Go, Message, Prepared, Stop, Taken, Unable, Up
-from service.errors import ServiceError
+from service.errors import ControlBroken, ServiceError
 from service.guarded import Guard
 from service.link import Link
 from service.member import Member
@@ -209,7 +209,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     control, connections, memory = map(int, arguments or sys.argv[1:])
     link = Link(socket.socket(fileno=control))
     source = socket.socket(fileno=connections)
-    start = link.start()
+    try:
+        start = link.start()
+    except (ControlBroken, OSError):
+        # The supervisor ended while this process began.
+        sys.exit(1)
     settings = Settings(**start.settings)
     logs.configure(level=settings.log_level, style=settings.log_format, worker=start.number)
     box = BlackBox(memory)
@@ -220,6 +224,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app = create_app(settings, found, member)
     except ServiceError as error:
         link.say(Unable(error.code, str(error)))
+        sys.exit(1)
+    except OSError as error:
+        # A folder that may not be read, a disk that fails.
+        link.say(Unable("internal", str(error)))
         sys.exit(1)
     config = server_config(app, settings)
     link.say(_prepared(settings, found, member))
