@@ -25,10 +25,11 @@ def announcement(settings: Settings, found: Sequence[Found], address: str) -> di
     """Return what machines should know at the start; ``found`` is what will be loaded."""
     return {
         "address": address,
+        **({"uds": settings.uds} if settings.uds else {}),
         "repository": str(settings.repository),
         "platform": settings.platform,
         "models": _names(found),
-        "try": _calls(found, address),
+        "try": _calls(settings, found, address),
     }
 
 
@@ -41,7 +42,7 @@ def announcement_text(
     if not found:
         return "\n".join([*lines, _how_to_fill(settings, address), ""])
     lines += [f"Models: {printable(', '.join(_names(found)))}", "", "Try next:"]
-    calls = _calls(found, address)
+    calls = _calls(settings, found, address)
     lines += [f"  {_green(printable(call), colours=colours)}" for call in calls]
     return "\n".join([*lines, f"  {address}/docs", "", "Ctrl-C ends it.", "", ""])
 
@@ -54,12 +55,16 @@ def _names(found: Sequence[Found]) -> list[str]:
     return list(dict.fromkeys(one.name for one in found))
 
 
-def _calls(found: Sequence[Found], address: str) -> list[str]:
+def _calls(settings: Settings, found: Sequence[Found], address: str) -> list[str]:
     # Bundles first: their contracts say what a call looks like.
     newest = {one.name: one for one in found}.values()
     first = sorted(newest, key=lambda one: not one.is_bundle)[:_SHOWN]
     calls = [example_call(one, address) for one in first]
-    return calls + [f"curl {address}/v1/models/{one.name}/info" for one in first[:1]]
+    calls += [f"curl {address}/v1/models/{one.name}/info" for one in first[:1]]
+    if not settings.uds:
+        return calls
+    over = f"curl --unix-socket {shlex.quote(settings.uds)} "
+    return [over + call.removeprefix("curl ") for call in calls]
 
 
 def _how_to_fill(settings: Settings, address: str) -> str:

@@ -230,7 +230,7 @@ def set_up(
 
 def open_warning(settings: Settings) -> str:
     """Say that the server is open to others, if it is; "" otherwise."""
-    if is_loopback(settings.host):
+    if settings.uds or is_loopback(settings.host):
         return ""
     title = TITLES.get(settings.platform)
     return (

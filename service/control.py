@@ -143,6 +143,13 @@ class States:
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    """So many connections, the longest handed over first, are the worker's from now on."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Closed:
     """So many connections have ended."""
 
@@ -177,7 +184,7 @@ class Done:
 
 Message = (
     Start | Go | Board | Ask | Order | Answer | Condemn | Stop
-    | Unable | Prepared | Up | States | Closed | Figures | Request | Done
+    | Unable | Prepared | Up | States | Taken | Closed | Figures | Request | Done
 )  # fmt: skip
 MESSAGES: Final[tuple[type[Message], ...]] = get_args(Message)
 _KINDS: Final = {kind.__name__: kind for kind in MESSAGES}

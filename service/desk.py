@@ -69,7 +69,9 @@ class Desk:
         """Note what a worker says of itself, and do what it asks."""
         if isinstance(message, States):
             seat.states = message
-            seat.settled = seat.settled or message.settled
+            if message.settled and not seat.settled:
+                seat.settled = True
+                _log.info("worker %d has tried its models", seat.number)
             self.post()
         elif isinstance(message, Figures):
             seat.snapshot = message.content
@@ -148,9 +150,15 @@ class Desk:
 
     async def figures(self) -> Json:
         """Return the figures of all workers; those that do not answer in time are as last heard."""
-        asked = [self._ask(s, Ask(next(self._ids))) for s in self._seats.values() if s.up]
+        asked = {
+            (seat.number, number): self._ask(seat, Ask(number))
+            for seat in self._seats.values()
+            if seat.up and (number := next(self._ids))
+        }
         if asked:
-            await asyncio.wait(asked, timeout=PATIENCE)
+            await asyncio.wait(asked.values(), timeout=PATIENCE)
+        for key in asked:
+            self._waiting.pop(key, None)
         living = {s.number: s.snapshot for s in self._seats.values() if s.snapshot is not None}
         if self._board is not None and any(seat.settled for seat in self._seats.values()):
             known = {(one.model, one.version) for one in self._board.versions}

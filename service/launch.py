@@ -17,7 +17,7 @@ from service.children import command_of, environment, inheritable
 from service.cpu import usable_cores
 from service.errors import ConfigurationError
 from service.fleet import crew_of
-from service.listener import listen
+from service.listener import listen, listen_unix
 from service.settings import Settings
 from service.supervisor import Options
 
@@ -35,7 +35,7 @@ def launch(settings: Settings, *, ignored: Sequence[str] = ()) -> NoReturn:
             f"{settings.repository}: no such file or folder; train a model with onnxport-train "
             "cnn, or name a repository, a bundle or an .onnx file"
         )
-    listener = listen(settings.host, settings.port)
+    listener = listen_unix(settings.uds) if settings.uds else listen(settings.host, settings.port)
     options = os.memfd_create("onnxport-options")
     os.write(options, options_of(settings, ignored).as_json())
     os.lseek(options, 0, os.SEEK_SET)

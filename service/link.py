@@ -14,6 +14,7 @@ from service.errors import ControlBroken, ModelNotReady, Reported
 
 _log = logging.getLogger("onnxport.worker")
 _READ_BYTES: Final = 1 << 16
+_GONE: Final = "the server is shutting down"
 
 Hear = Callable[[Message], None]
 
@@ -65,8 +66,10 @@ class Link:
             _log.debug("the supervisor has gone")
         finally:
             self.gone = True
+            self._writer.close()
             for future in self._waiting.values():
-                future.cancel()
+                if not future.done():
+                    future.set_exception(ModelNotReady(_GONE))
 
     def _take(self, message: Message, hear: Hear) -> None:
         if not isinstance(message, Answer):
@@ -79,7 +82,7 @@ class Link:
     async def request(self, verb: str, model: str = "") -> Answer:
         """Ask the supervisor; raises Reported with the code and text of an error there."""
         if self.gone:
-            raise ModelNotReady("the server is shutting down")
+            raise ModelNotReady(_GONE)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         asked = next(self._ids)
         self._waiting[asked] = future

@@ -50,6 +50,7 @@ class Member:
         self.link = link
         self.guard = guard
         self.board = Board(ready=True, versions=())
+        self.combined: dict[tuple[str, int], VersionState] = {}
         self._registry: Registry | None = None
         self._reloader: Reloader | None = None
         self._snapshot: Callable[[], dict[str, object]] = dict
@@ -73,6 +74,7 @@ class Member:
         """Do what the supervisor says."""
         if isinstance(message, Board):
             self.board = message
+            self.combined = versions_by_key(message.versions)
         elif isinstance(message, Ask):
             self.link.send(Figures(message.id, self._snapshot()))
         elif isinstance(message, Order):
@@ -171,16 +173,28 @@ class SharedModels:
     def views(self) -> tuple[ModelView, ...]:
         """Return all versions that any worker has, sorted by name and version."""
         own = {(view.name, view.version): view for view in self._registry.views()}
-        combined = versions_by_key(self._member.board.versions)
+        combined = self._member.combined
         merged = [_combined(own.get(key), combined.get(key)) for key in sorted({*own, *combined})]
         return tuple(view for view in merged if view is not None)
 
     def view(self, name: str, version: int | None = None) -> ModelView:
         """Return the named version, or without one the highest that is ready, else the highest."""
+        quick = self._quick_view(name, version)
+        if quick is not None:
+            return quick
         found = [v for v in self.views() if v.name == name and version in (None, v.version)]
         if not found:
             raise ModelNotFound(name, version)
         return max(found, key=lambda v: (v.state is State.READY, v.version))
+
+    def _quick_view(self, name: str, version: int | None) -> ModelView | None:
+        """Return this worker's view where the others do not change it, as for most requests."""
+        try:
+            own = self._registry.view(name, version)
+        except ModelNotFound:
+            return None
+        seen = _combined(own, self._member.combined.get((own.name, own.version)))
+        return seen if seen is own and own.state is State.READY else None
 
     def version_of_label(self, name: str, label: str) -> int:
         """Return the version that a label stands for; raises ModelNotFound."""

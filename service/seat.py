@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from collections import deque
 from dataclasses import dataclass, field
 
 from service.children import Child
@@ -17,7 +19,8 @@ class Seat:
 
     ``restarted`` says that the process in it is not the first; such a one counts for readiness
     only from when its models have settled.  ``given`` is when it last got a connection, counted
-    over all workers.  ``desired`` is what had been loaded and unloaded by request when it started.
+    over all workers.  ``pending`` are connections that it was sent and has not said to have taken.
+    ``desired`` is what had been loaded and unloaded by request when it started.
     """
 
     number: int
@@ -30,6 +33,7 @@ class Seat:
     given: int = 0
     states: States | None = None
     snapshot: Snapshot | None = None
+    pending: deque[socket.socket] = field(default_factory=deque)
     deaths: list[float] = field(default_factory=list)
     desired: dict[str, bool] = field(default_factory=dict)
 

@@ -41,6 +41,9 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", min_length=1, description="The address to listen on.")
     port: int = Field(8080, ge=0, le=65_535, description="The port; 0 takes any free one.")
+    uds: str = Field(
+        "", max_length=100, description="A Unix socket to listen on instead of host and port."
+    )
     allow_open: bool = Field(
         default=False, description="Listen on more than this machine without any access control."
     )
@@ -177,7 +180,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _closed_unless_said(self) -> Self:
-        if not self.allow_open and not is_loopback(self.host):
+        if not self.allow_open and not self.uds and not is_loopback(self.host):
             raise ConfigurationError(
                 f"host {self.host}: everybody who reaches this machine could use the server; "
                 "add --allow-open (or ONNXPORT_ALLOW_OPEN=1) if that is meant, or listen on "

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from service import blackbox, logs
 from service.children import Child, exit_words, spawn_worker
-from service.control import Closed, Culprit, Decoder, Go, Message, Prepared, Stop, Unable, Up
+from service.control import Closed, Culprit, Decoder, Go, Message, Prepared, Stop, Taken, Unable, Up
 from service.desk import Desk
 from service.errors import ControlBroken
 from service.fleet import restart_plan
@@ -95,6 +95,7 @@ class Supervisor:
             self._kill()
             asked.cancel()
             self._desk.close()
+            self._handout.abandon()
         for ended in await asyncio.gather(*keeping, return_exceptions=True):
             if ended is not None:
                 raise ended
@@ -183,11 +184,17 @@ class Supervisor:
     def _hear(self, seat: Seat, message: Message) -> None:
         if isinstance(message, Closed):
             seat.open -= message.count
-        elif isinstance(message, Prepared):
+            return
+        if isinstance(message, Taken):
+            self._handout.taken(seat, message.count)
+            return
+        if isinstance(message, Prepared):
             self._announce(message)
             seat.send(Go())
         elif isinstance(message, Up):
             seat.up = True
+            pid = seat.child.process.pid if seat.child else 0
+            _log.info("worker %d takes connections", seat.number, extra={"fields": {"pid": pid}})
             self._desk.greet(seat)
             if self._ending:
                 seat.send(Stop())
@@ -224,6 +231,10 @@ class Supervisor:
             self._blame(child.box, -code)
         self._desk.lost(seat)
         seat.leave()
+        self._handout.lost(seat)
+        if not self._announced and not self._ending:
+            self._ending = True
+            raise CannotStart(Unable("internal", f"a worker ended {exit_words(code)} at its start"))
         self._desk.post()
 
     def _blame(self, box: int, number: int) -> None:

@@ -19,8 +19,8 @@ from service.announcement import announcement, announcement_text
 from service.app import control_of, create_app, first_models, open_warning
 from service.blackbox import BlackBox
 from service.children import ignore_signals
-from service.control import Closed, Go, Message, Prepared, Stop, Unable, Up
-from service.errors import ServiceError
+from service.control import Closed, Go, Message, Prepared, Stop, Taken, Unable, Up
+from service.errors import ControlBroken, ServiceError
 from service.guarded import Guard
 from service.link import Link
 from service.member import Member
@@ -64,7 +64,19 @@ class Intake:
             await asyncio.wait(self._beginning)
 
     def _take(self, most: int) -> bool:
-        """Take up to so many; whether there may be more."""
+        """Take up to so many; whether there may be more.
+
+        It is told before a byte of them is read: what was not told is given to another worker.
+        """
+        taken: list[socket.socket] = []
+        more = self._receive(most, taken)
+        if taken:
+            self._tell(Taken(len(taken)))
+        for connection in taken:
+            self._begin(connection)
+        return more
+
+    def _receive(self, most: int, taken: list[socket.socket]) -> bool:
         for _ in range(most):
             try:
                 data, descriptors, _, _ = socket.recv_fds(
@@ -76,10 +88,10 @@ class Intake:
                 self._loop.remove_reader(self._source)
                 return False
             if not descriptors:
-                # This process has no room for another descriptor; the kernel has closed it.
+                # This process has no room for another descriptor.
+                self._tell(Taken(1))
                 self._end()
-            for descriptor in descriptors:
-                self._begin(socket.socket(fileno=descriptor))
+            taken += [socket.socket(fileno=descriptor) for descriptor in descriptors]
         return True
 
     def _begin(self, connection: socket.socket) -> None:
@@ -181,7 +193,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     control, connections, memory = map(int, arguments or sys.argv[1:])
     link = Link(socket.socket(fileno=control))
     source = socket.socket(fileno=connections)
-    start = link.start()
+    try:
+        start = link.start()
+    except (ControlBroken, OSError):
+        # The supervisor ended while this process began.
+        sys.exit(1)
     settings = Settings(**start.settings)
     logs.configure(level=settings.log_level, style=settings.log_format, worker=start.number)
     box = BlackBox(memory)
@@ -192,6 +208,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app = create_app(settings, found, member)
     except ServiceError as error:
         link.say(Unable(error.code, str(error)))
+        sys.exit(1)
+    except OSError as error:
+        # A folder that may not be read, a disk that fails.
+        link.say(Unable("internal", str(error)))
         sys.exit(1)
     config = server_config(app, settings)
     link.say(_prepared(settings, found, member))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 
 import pytest
 
 from service.errors import ConfigurationError
-from service.listener import address_of, listen
+from service.listener import address_of, close_listener, listen, listen_unix
 
 
 def test_the_address_is_the_one_that_was_given_out() -> None:
@@ -32,3 +33,20 @@ def test_small_answers_do_not_wait() -> None:
             accepted, _ = listener.accept()
             with accepted:
                 assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_a_unix_socket_is_left_by_nobody(tmp_path: Path) -> None:
+    """What a dead server left is taken over; what is used or no socket is not touched."""
+    path = tmp_path / "server.sock"
+    with listen_unix(str(path)) as first:
+        assert address_of(first) == "http://localhost"
+        with pytest.raises(ConfigurationError, match=r"server\.sock: .*--uds"):
+            listen_unix(str(path))
+    assert path.exists()
+    second = listen_unix(str(path))
+    close_listener(second)
+    assert not path.exists()
+    path.write_text("notes")
+    with pytest.raises(ConfigurationError, match=r"server\.sock"):
+        listen_unix(str(path))
+    assert path.read_text() == "notes"

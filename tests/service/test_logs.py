@@ -149,3 +149,15 @@ async def test_a_log_that_cannot_be_written_stops_nobody() -> None:
     await asyncio.sleep(0)
     logs.access({"path": "/b"})
     logs.configure(stream=StringIO())
+
+
+@pytest.mark.parametrize("style", ["json", "text"])
+def test_a_worker_says_which_one_it_is(style: logs.Style) -> None:
+    """Every line of it carries its number; other processes have none."""
+    stream, other = StringIO(), StringIO()
+    logs.configure(style=style, stream=stream, worker=3)
+    LOG.info("here")
+    logs.configure(style=style, stream=other)
+    LOG.info("there")
+    assert ('"worker": 3' if style == "json" else "worker=3") in stream.getvalue()
+    assert "worker" not in other.getvalue()
