@@ -74,7 +74,8 @@ def make_core(settings: Settings, found: Sequence[Found], member: Member | None 
     # while others answer, must not hold up a run.
     runs = ThreadPoolExecutor(threads, thread_name_prefix="engine")
     inputs = ThreadPoolExecutor(threads, thread_name_prefix="inputs")
-    loads = ThreadPoolExecutor(threads, thread_name_prefix="loads")
+    # Where one load takes long, others go on beside it.
+    loads = ThreadPoolExecutor(max(2, threads), thread_name_prefix="loads")
     metrics, statistics = Metrics(__version__), Statistics()
     observer = Observers(metrics, statistics, *([member] if member else ()))
     control = control_of(settings)
@@ -95,7 +96,7 @@ def make_core(settings: Settings, found: Sequence[Found], member: Member | None 
         executor=runs,
         loads=loads,
         observer=observer,
-        load=member.guard.load if member else load_model,
+        load=member.quarantine.load if member else load_model,
     )
     reloader = Reloader(registry, settings.repository, control, model_name=settings.model_name)
     predictor = Predictor(registry, inputs, observer, max_instances=settings.queue_rows)

@@ -57,7 +57,7 @@ class GuardedEngine:
         self._engine.close()
 
 
-class Guard:
+class Quarantine:
     """What a worker knows of versions that end processes; ``load`` takes the loader's place."""
 
     def __init__(

@@ -40,8 +40,7 @@ class Handout:
 
     def update(self) -> None:
         """Hand out what waits, and begin or cease to accept, after a worker's state has changed."""
-        if self._pause is None:
-            self._deliver()
+        self._deliver()
         able = not (self._closed or self._waiting or self._pause or self._next() is None)
         if able and not self._accepting:
             self._loop.add_reader(self._listener, self._accept)
@@ -53,6 +52,9 @@ class Handout:
         """Leave so many connections to the worker alone."""
         for _ in range(min(count, len(seat.pending))):
             seat.pending.popleft().close()
+        if seat.full:
+            seat.full = False
+            self.update()
 
     def lost(self, seat: Seat) -> None:
         """Hand what a dead worker has not taken to others."""
@@ -99,8 +101,6 @@ class Handout:
         while self._waiting and (seat := self._next()) is not None:
             if self._send(seat, self._waiting[0]):
                 seat.pending.append(self._waiting.popleft())
-            elif self._pause is not None:
-                return
 
     def _send(self, seat: Seat, connection: socket.socket) -> bool:
         """Give the connection to a worker; whether that went well."""
@@ -110,8 +110,8 @@ class Handout:
         try:
             socket.send_fds(seat.child.connections, [A_CONNECTION], [connection.fileno()])
         except (BlockingIOError, InterruptedError):
-            # The worker is too busy to empty its socket.
-            self._wait()
+            # It is too busy to empty its socket; when it does, it says so.
+            seat.full = True
             return False
         except OSError:
             # It is about to be found dead.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from service.control import (
     Ask,
@@ -23,7 +23,7 @@ from service.control import (
 )
 from service.errors import ModelNotFound, ServiceError
 from service.fleet import worse_of
-from service.guarded import Guard
+from service.guarded import Quarantine
 from service.lifecycle import ModelView, State
 from service.link import Link
 from service.metrics import Metrics
@@ -44,11 +44,11 @@ class Member:
     It is an observer of the runtime: a change of a state is told at once, counters now and then.
     """
 
-    def __init__(self, start: Start, link: Link, guard: Guard) -> None:
+    def __init__(self, start: Start, link: Link, quarantine: Quarantine) -> None:
         """Keep what the supervisor has said first."""
         self.start = start
         self.link = link
-        self.guard = guard
+        self.quarantine = quarantine
         self.board = Board(ready=True, versions=())
         self.combined: dict[tuple[str, int], VersionState] = {}
         self._registry: Registry | None = None
@@ -90,8 +90,8 @@ class Member:
                 self._changed = False
                 self.link.send(Figures(0, self._snapshot()))
 
-    def _begin(self, work: object) -> None:
-        task: asyncio.Task[None] = asyncio.create_task(work)  # type: ignore[arg-type]
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -101,7 +101,7 @@ class Member:
         code = text = ""
         try:
             if order.verb == "load":
-                self.guard.pardon(order.model)
+                self.quarantine.pardon(order.model)
                 await self._reloader.load(order.model)
             else:
                 await self._reloader.unload(order.model)
@@ -113,7 +113,7 @@ class Member:
 
     async def _condemn(self, message: Condemn) -> None:
         culprit = message.culprit
-        if self.guard.condemn(culprit) and self._registry is not None:
+        if self.quarantine.condemn(culprit) and self._registry is not None:
             await self._registry.refuse(culprit.model, culprit.version, culprit.reason)
 
     def tell(self) -> None:

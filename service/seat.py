@@ -19,7 +19,7 @@ class Seat:
 
     ``restarted`` says that the process in it is not the first; such a one counts for readiness
     only from when its models have settled.  ``given`` is when it last got a connection, counted
-    over all workers.  ``pending`` are connections that it was sent and has not said to have taken.
+    over all workers.  ``full`` says that its socket holds no more connections; ``pending`` are connections that it was sent and has not said to have taken.
     ``desired`` is what had been loaded and unloaded by request when it started.
     """
 
@@ -28,6 +28,7 @@ class Seat:
     writer: asyncio.StreamWriter | None = None
     up: bool = False
     settled: bool = False
+    full: bool = False
     restarted: bool = False
     open: int = 0
     given: int = 0
@@ -45,7 +46,7 @@ class Seat:
     @property
     def post(self) -> Post:
         """The worker as the one who hands out connections sees it."""
-        return Post(self.number, self.open, self.given, self.up, self.settled)
+        return Post(self.number, self.open, self.given, self.up and not self.full, self.settled)
 
     def begin(self, child: Child, writer: asyncio.StreamWriter) -> None:
         """Take a new process in."""
@@ -57,7 +58,7 @@ class Seat:
         if self.child is not None:
             self.child.close()
         self.child = self.writer = self.states = self.snapshot = None
-        self.up = self.settled = False
+        self.up = self.settled = self.full = False
         self.restarted = True
         self.open = 0
 

@@ -21,7 +21,7 @@ from service.blackbox import BlackBox
 from service.children import ignore_signals
 from service.control import Closed, Go, Message, Prepared, Stop, Taken, Unable, Up
 from service.errors import ControlBroken, ServiceError
-from service.guarded import Guard
+from service.guarded import Quarantine
 from service.link import Link
 from service.member import Member
 from service.repository import Found, named, scan
@@ -202,7 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logs.configure(level=settings.log_level, style=settings.log_format, worker=start.number)
     box = BlackBox(memory)
     box.record_faults()
-    member = Member(start, link, Guard(box, start.culprits))
+    member = Member(start, link, Quarantine(box, start.culprits))
     try:
         found = named(scan(settings.repository), settings.model_name)
         app = create_app(settings, found, member)

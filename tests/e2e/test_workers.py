@@ -160,6 +160,26 @@ def test_a_worker_that_is_killed(doubler: Path) -> None:
         assert stats["inference_stats"]["success"]["count"] == 12
 
 
+def test_a_connection_that_a_dead_worker_has_not_taken(doubler: Path) -> None:
+    """Another one takes it, and the caller does not notice."""
+    with two_workers(doubler) as (server, pids), ExitStack() as stack:
+        host, port = server.address.removeprefix("http://").split(":")
+        pair(stack, server)
+        os.kill(pids[1], signal.SIGSTOP)
+        waiting = [socket.create_connection((host, int(port)), PATIENCE) for _ in range(4)]
+        for caller in waiting:
+            stack.enter_context(caller)
+            caller.sendall(b"GET /v2 HTTP/1.1\r\nHost: e2e\r\n\r\n")
+        # Those of the other worker are answered, so all have been handed out.
+        answered = select.select(waiting, [], [], PATIENCE)[0]
+        while len(answered) < 2:
+            answered = select.select(waiting, [], [], PATIENCE)[0]
+        assert len(answered) == 2
+        os.kill(pids[1], signal.SIGKILL)
+        for caller in waiting:
+            assert caller.recv(1024).startswith(b"HTTP/1.1 200 ")
+
+
 def test_a_worker_that_hangs_holds_up_no_figures(doubler: Path) -> None:
     """Its last ones are taken, so that nothing that was counted is missing."""
     with two_workers(doubler) as (server, pids), ExitStack() as stack:

@@ -13,7 +13,7 @@ from service.blackbox import BlackBox, Mark, make_memory, read_marks
 from service.control import Culprit
 from service.engine import Stop
 from service.errors import BundleError, Quarantined
-from service.guarded import Guard, fingerprint_of
+from service.guarded import Quarantine, fingerprint_of
 from service.loader import Loaded, LoadOptions
 from service.pipeline import make_pipeline
 from service.repository import Found, scan
@@ -67,9 +67,9 @@ class Loader:
         return Loaded(CONTRACT, make_pipeline(CONTRACT), self.engine, {})
 
 
-def load(guard: Guard, found: Found) -> Loaded:
+def load(quarantine: Quarantine, found: Found) -> Loaded:
     """Load a version."""
-    return guard.load(found, LoadOptions(), lambda _: None)
+    return quarantine.load(found, LoadOptions(), lambda _: None)
 
 
 def found_in(repository: Path) -> Found:
@@ -86,7 +86,7 @@ def culprit(found: Found) -> Culprit:
 def test_marks_are_there_while_it_lasts(tmp_path: Path, memory: int) -> None:
     """During the load and each run, and not between them."""
     loader, found = Loader(memory), found_in(tmp_path)
-    loaded = load(Guard(BlackBox(memory), load=loader), found)
+    loaded = load(Quarantine(BlackBox(memory), load=loader), found)
     assert [(mark.model, mark.loading) for mark in loader.seen] == [("m", True)]
     assert read_marks(memory) == []
     loaded.engine.run({"x": np.zeros((1, 1), np.float32)}, ["y"])
@@ -103,39 +103,39 @@ def test_a_load_that_fails_leaves_no_mark(tmp_path: Path, memory: int) -> None:
     loader = Loader(memory)
     loader.breaks = True
     with pytest.raises(BundleError):
-        load(Guard(BlackBox(memory), load=loader), found_in(tmp_path))
+        load(Quarantine(BlackBox(memory), load=loader), found_in(tmp_path))
     assert read_marks(memory) == []
 
 
 def test_a_culprit_is_not_loaded_until_its_files_change(tmp_path: Path, memory: int) -> None:
     """The reason is what the others are told, too; new files are a new version."""
     loader, found = Loader(memory), found_in(tmp_path)
-    guard = Guard(BlackBox(memory), [culprit(found)], load=loader)
+    quarantine = Quarantine(BlackBox(memory), [culprit(found)], load=loader)
     with pytest.raises(Quarantined, match="it died"):
-        load(guard, found)
+        load(quarantine, found)
     assert loader.seen == []
     found.model_file.write_bytes(b"another model")
-    load(guard, found)
+    load(quarantine, found)
     assert len(loader.seen) == 1
 
 
 def test_what_is_loaded_is_told_from_what_was_condemned(tmp_path: Path, memory: int) -> None:
     """Only the very files that killed are taken out of service."""
     found = found_in(tmp_path)
-    guard = Guard(BlackBox(memory), load=Loader(memory))
-    assert not guard.condemn(culprit(found))
-    guard.pardon("m")
-    load(guard, found)
-    assert guard.condemn(culprit(found))
-    assert not guard.condemn(Culprit("m", 1, "other files", "it died"))
+    quarantine = Quarantine(BlackBox(memory), load=Loader(memory))
+    assert not quarantine.condemn(culprit(found))
+    quarantine.pardon("m")
+    load(quarantine, found)
+    assert quarantine.condemn(culprit(found))
+    assert not quarantine.condemn(Culprit("m", 1, "other files", "it died"))
 
 
 def test_who_is_pardoned_is_tried_again(tmp_path: Path, memory: int) -> None:
     """And nobody else."""
     found = found_in(tmp_path)
-    guard = Guard(BlackBox(memory), [culprit(found)], load=Loader(memory))
-    guard.pardon("other")
+    quarantine = Quarantine(BlackBox(memory), [culprit(found)], load=Loader(memory))
+    quarantine.pardon("other")
     with pytest.raises(Quarantined):
-        load(guard, found)
-    guard.pardon("m")
-    load(guard, found)
+        load(quarantine, found)
+    quarantine.pardon("m")
+    load(quarantine, found)

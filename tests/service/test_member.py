@@ -32,7 +32,7 @@ from service.control import (
     encode,
 )
 from service.errors import ControlBroken, ModelNotFound, ModelNotReady, Reported
-from service.guarded import Guard, fingerprint_of
+from service.guarded import Quarantine, fingerprint_of
 from service.lifecycle import State
 from service.link import Link
 from service.member import Member, SharedModels, SharedRepository
@@ -93,9 +93,9 @@ async def office(repository: Path) -> AsyncIterator[Office]:
     memory = make_memory()
     with ours, theirs:
         loads = Loads()
-        guard = Guard(BlackBox(memory), load=loads)
-        member = Member(START, Link(ours), guard)
-        async with rig(repository, ALL, observer=member, loads=loads, load=guard.load) as made:
+        quarantine = Quarantine(BlackBox(memory), load=loads)
+        member = Member(START, Link(ours), quarantine)
+        async with rig(repository, ALL, observer=member, loads=loads, load=quarantine.load) as made:
             member.join(made.registry, made.reloader, Metrics("0"), Statistics())
             listening = asyncio.create_task(member.link.listen(member.hear))
             supervisor = Supervisor(theirs)
