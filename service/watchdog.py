@@ -9,8 +9,8 @@ from collections.abc import Callable
 from service.lane import Stop
 from service.scheduling import LOOP_BOUND, STUCK_AFTER, over_bound
 
-# Looks at the loop without a run before the thread goes to sleep: looking costs a busy loop about
-# one percent, and an idle one nothing.
+# Looks at the loop without a run before the thread goes to sleep: looking costs a busy loop a few
+# percent, and must cost an idle one nothing.
 _QUIET_LOOKS = 50
 
 

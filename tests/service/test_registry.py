@@ -347,6 +347,18 @@ async def test_runs_and_queues_are_reported_under_the_model_s_name(doubler: Foun
     await bench.registry.aclose()
 
 
+async def test_a_model_that_left_the_loop_says_so(doubler: Found) -> None:
+    """Model-info tells it from then on, and nothing before."""
+    bench = Bench([doubler])
+    await bench.loaded()
+    with bench.registry.lease("doubler") as live:
+        assert "moved_to_threads" not in live.info
+        live.batcher.moved = "too long"
+        assert live.info["moved_to_threads"] == "too long"
+    assert bench.registry.view("doubler").info["moved_to_threads"] == "too long"
+    await bench.registry.aclose()
+
+
 async def test_steps_are_logged(doubler: Found, caplog: pytest.LogCaptureFixture) -> None:
     """An operator can follow a load."""
     caplog.set_level(logging.INFO, "onnxport")

@@ -15,6 +15,7 @@ from service import batcher as shell
 from service import loopruns, runs
 from service.batcher import Batcher, Job
 from service.delivery import Delivery
+from service.dispatcher import Dispatcher
 from service.lane import Lane, Run
 from service.padding import Layout
 from service.tensors import Tensor, Tensors
@@ -80,7 +81,7 @@ def _without_deadline(self: Batcher, *args: Any, **options: Any) -> Job:
     return _enqueue(self, *args, **{**options, "deadline": math.inf})
 
 
-def _restart_window(self: Batcher, lane: Lane, now: float) -> bool:
+def _restart_window(self: Dispatcher, lane: Lane, now: float) -> bool:
     jobs = list(lane)
     start = jobs[-1].queued_at + self._policy.max_wait if jobs else math.inf
     if self._closed or lane.rows >= self._policy.max_rows:
@@ -127,7 +128,7 @@ def _go_on(self: ThreadRuns, job: Job, run: Run) -> None:
     run.drop(job)
 
 
-def _let_wait(self: Batcher) -> None:
+def _let_wait(self: Dispatcher) -> None:
     self._take_a_turn()
 
 
@@ -163,7 +164,9 @@ MUTANTS = (
     Mutant("a cancelled job stays queued", laws.NOT_CANCELLED, Job, "cancel", _keep_cancelled),
     Mutant("a cancelled job's rows never return", laws.EMPTY, Lane, "drop", _keep_rows),
     Mutant("a deadline is forgotten", laws.NOT_LATE, Batcher, "enqueue", _without_deadline),
-    Mutant("an arrival restarts the window", laws.NO_WAIT, Batcher, "_may_start", _restart_window),
+    Mutant(
+        "an arrival restarts the window", laws.NO_WAIT, Dispatcher, "_may_start", _restart_window
+    ),
     Mutant("closing waits for one turn", laws.CLOSED, Batcher, "aclose", _close_at_once),
     Mutant("lost rows are handed out", laws.OWN_ROWS, runs, "_check_rows", _no_check),
     Mutant("poison fails a thread's batch", laws.NEIGHBOURS, runs, "shared_blame", _never),
@@ -174,9 +177,9 @@ MUTANTS = (
     Mutant("lengths grow with the padding", laws.PADDING, Layout, "join", _lengthen),
     Mutant("a large job is not cut", laws.MAXIMUM, runs, "_in_pieces", _in_one_piece),
     Mutant("a run for nobody goes on", laws.ABANDONED, ThreadRuns, "drop", _go_on),
-    Mutant("the timer tells nobody", laws.AT_ONCE, Batcher, "_expire", _let_wait),
+    Mutant("the timer tells nobody", laws.AT_ONCE, Dispatcher, "_expire", _let_wait),
     Mutant("everybody is let in", laws.BOUNDED, shell, "refusal", _let_in),
     Mutant("all runs in the loop", laws.SHORT, shell, "where_to_run", _anywhere),
-    Mutant("dependent rows are joined", laws.ALONE, Batcher, "batchable", property(_always)),
+    Mutant("dependent rows are joined", laws.ALONE, Dispatcher, "batchable", property(_always)),
     Mutant("trouble ends delivery", laws.CLOSED, Delivery, "deliver", _deliver_until_trouble),
 )
