@@ -6,6 +6,7 @@ without a word.  So every array that is seen is counted, and compared with the b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import simdjson
@@ -69,20 +70,31 @@ def brackets(value: object, room: int) -> int:
 def shape_of(array: simdjson.Array, room: int) -> tuple[tuple[int, ...], int]:
     """Return the shape of a nesting of equal lengths, and of how many arrays it is made.
 
-    Only the first element of each level is looked at: the count tells whether others differ.
-    Raises Doubt where lengths differ, or beyond ``room`` levels.
+    How deep it is the first element tells: the count shows whether others are deeper.  Raises Doubt
+    where lengths differ, or beyond ``room`` levels.
     """
-    level, known = [array], 1
+    shape = _first_shape(array)
+    if len(shape) > min(room, _MAX_NESTING) or not _has_rows(array, shape[1:]):
+        raise Doubt
+    return shape, sum(math.prod(shape[:axis]) for axis in range(len(shape)))
+
+
+def _first_shape(array: simdjson.Array) -> tuple[int, ...]:
+    """Return the sizes of an array, of its first element, of that one's first, and so on."""
     shape = [len(array)]
-    for _ in range(min(room, _MAX_NESTING)):
-        if not shape[-1] or not isinstance(level[0][0], simdjson.Array):
-            return tuple(shape), known
-        level = [as_array(row) for outer in level for row in outer]
-        known += len(level)
-        shape.append(len(level[0]))
-        if any(len(row) != shape[-1] for row in level):
-            raise Doubt
-    raise Doubt
+    while shape[-1] and isinstance(first := array[0], simdjson.Array):
+        array = first
+        shape.append(len(array))
+    return tuple(shape)
+
+
+def _has_rows(array: simdjson.Array, shape: tuple[int, ...]) -> bool:
+    # One after the other, since each view costs memory, and a million of them time to give back.
+    if not shape:
+        return True
+    size, inner = shape[0], shape[1:]
+    rows = map(as_array, array)
+    return all(len(row) == size and (not inner or _has_rows(row, inner)) for row in rows)
 
 
 def as_array(value: object) -> simdjson.Array:
