@@ -34,8 +34,8 @@ _TURNS: Mapping[object, Image.Transpose] = {
 def decode_picture(raw: bytes, channels: int) -> Tensor:
     """Return a PNG or JPEG file as uint8 [height, width, channels], turned as its EXIF data says.
 
-    Raises InvalidRequest for an empty, damaged or unknown file and TooLarge for one that declares more
-    than 25 megapixels, before any of them is decoded.
+    Raises InvalidRequest for an empty, damaged or unknown file and TooLarge for one that declares
+    more than 25 megapixels, before any of them is decoded.
     """
     if not raw:
         raise InvalidRequest("picture: empty, expected a PNG or JPEG file")
