@@ -243,6 +243,8 @@ class Entry:
 
     def leave(self) -> None:
         """Grant no lease from now on; nothing else may follow but `aclose`."""
+        # Why it once was not replaced does not say why it goes.
+        self.reason = ""
         self._move(State.DRAINING)
 
     async def aclose(self) -> None:
