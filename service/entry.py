@@ -207,9 +207,11 @@ class Entry:
 
     def _fail(self, reason: str) -> None:
         # Paths and names in a file may hold what no answer can carry.
-        self.reason = printable(reason)
+        self.reason = printable(self.found.told(reason))
         self._move(State.FAILED)
-        _log.error("model %s version %d: %s", self.found.name, self.found.version, self.reason)
+        _log.error(
+            "model %s version %d: %s", self.found.name, self.found.version, printable(reason)
+        )
 
     def _move(self, state: State) -> None:
         if state not in LEGAL_MOVES[self.state]:
