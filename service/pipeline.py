@@ -226,7 +226,7 @@ def _no_number(series: Tensor, value: Any) -> str:  # noqa: ANN401 - nested list
     """Name the first value that is no finite FP32, as it was written."""
     step, channel = np.argwhere(~np.isfinite(series))[0].tolist()
     written = json.dumps(value[step][channel])
-    wanted = "a number"
+    wanted = "a finite number"
     if np.isinf(series[step, channel]):
         largest = np.finfo(np.float32).max
         wanted = f"a number from {-largest:.8g} to {largest:.8g}, as FP32 holds"
