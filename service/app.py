@@ -16,7 +16,7 @@ from service import __version__
 from service.batcher import BatchPolicy
 from service.cpu import usable_cores
 from service.engine import EngineOptions, check_wheels
-from service.errors import ServiceError
+from service.errors import ConfigurationError, ServiceError
 from service.loader import LoadOptions
 from service.metrics import Metrics
 from service.observer import Observers
@@ -63,7 +63,8 @@ class Core:
 def make_core(settings: Settings, found: Sequence[Found]) -> Core:
     """Build the runtime for these models; nothing is loaded yet.
 
-    Raises ConfigurationError if one that is to be loaded at the start is not among them.
+    Raises ConfigurationError if one that is to be loaded at the start, or that answers where none
+    is named, is not among them.
     """
     threads = usable_cores() if settings.threads == "auto" else settings.threads
     # Each kind of work has threads of its own: a queue of pictures, or models that are loaded
@@ -87,7 +88,7 @@ def make_core(settings: Settings, found: Sequence[Found]) -> Core:
             max_wait=settings.max_wait_ms / 1e3,
             queue_bytes=settings.queue_bytes,
         ),
-        readiness=Readiness(settings.readiness == "strict", settings.ready_requires),
+        readiness=readiness_of(settings, found),
         executor=runs,
         loads=loads,
         observer=observer,
@@ -96,6 +97,26 @@ def make_core(settings: Settings, found: Sequence[Found]) -> Core:
     predictor = Predictor(registry, inputs, observer, max_instances=settings.queue_rows)
     executors = (runs, inputs, loads)
     return Core(tuple(found), registry, reloader, predictor, executors, metrics, statistics)
+
+
+def readiness_of(settings: Settings, found: Sequence[Found]) -> Readiness:
+    """Return when the server is ready; the default model must be there, or may still come.
+
+    Raises ConfigurationError if it is not on disk and nothing is loaded after the start.
+    """
+    requires, default = settings.ready_requires, settings.default_model
+    there = sorted({one.name for one in found})
+    if default and default not in there:
+        text = (
+            f"default_model: '{default}' is not in the repository; "
+            f"it holds {', '.join(there) or 'no model'}"
+        )
+        if settings.model_control == "none":
+            raise ConfigurationError(text)
+        _log.warning("%s; the server is not ready before it is loaded", text)
+    if default and settings.model_control == "explicit":
+        requires = (*requires, default)
+    return Readiness(settings.readiness == "strict", requires)
 
 
 def control_of(settings: Settings) -> Control:
