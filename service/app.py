@@ -16,7 +16,7 @@ from service import __version__
 from service.batcher import BatchPolicy
 from service.cpu import usable_cores
 from service.engine import EngineOptions, check_wheels
-from service.errors import ServiceError
+from service.errors import ConfigurationError, ServiceError
 from service.figures import OwnFigures, SharedFigures
 from service.loader import LoadOptions, load_model
 from service.member import Member, SharedModels, SharedRepository
@@ -67,7 +67,7 @@ def make_core(settings: Settings, found: Sequence[Found], member: Member | None 
     """Build the runtime for these models; nothing is loaded yet.
 
     A ``member`` is one of several workers.  Raises ConfigurationError if a model that is to be
-    loaded at the start is not among those that were found.
+    loaded at the start, or that answers where none is named, is not among those that were found.
     """
     threads = _threads(settings, member)
     # Each kind of work has threads of its own: a queue of pictures, or models that are loaded
@@ -92,7 +92,7 @@ def make_core(settings: Settings, found: Sequence[Found], member: Member | None 
             max_wait=settings.max_wait_ms / 1e3,
             queue_bytes=settings.queue_bytes,
         ),
-        readiness=Readiness(settings.readiness == "strict", settings.ready_requires),
+        readiness=readiness_of(settings, found),
         executor=runs,
         loads=loads,
         observer=observer,
@@ -120,6 +120,26 @@ def first_models(
         return at_start(found, control)
     start = member.start
     return at_start(found, control, loaded=start.loaded, unloaded=start.unloaded)
+
+
+def readiness_of(settings: Settings, found: Sequence[Found]) -> Readiness:
+    """Return when the server is ready; the default model must be there, or may still come.
+
+    Raises ConfigurationError if it is not on disk and nothing is loaded after the start.
+    """
+    requires, default = settings.ready_requires, settings.default_model
+    there = sorted({one.name for one in found})
+    if default and default not in there:
+        text = (
+            f"default_model: '{default}' is not in the repository; "
+            f"it holds {', '.join(there) or 'no model'}"
+        )
+        if settings.model_control == "none":
+            raise ConfigurationError(text)
+        _log.warning("%s; the server is not ready before it is loaded", text)
+    if default and settings.model_control == "explicit":
+        requires = (*requires, default)
+    return Readiness(settings.readiness == "strict", requires)
 
 
 def control_of(settings: Settings) -> Control:

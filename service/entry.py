@@ -212,9 +212,11 @@ class Entry:
 
     def _fail(self, reason: str) -> None:
         # Paths and names in a file may hold what no answer can carry.
-        self.reason = printable(reason)
+        self.reason = printable(self.found.told(reason))
         self._move(State.FAILED)
-        _log.error("model %s version %d: %s", self.found.name, self.found.version, self.reason)
+        _log.error(
+            "model %s version %d: %s", self.found.name, self.found.version, printable(reason)
+        )
 
     def _move(self, state: State) -> None:
         if state not in LEGAL_MOVES[self.state]:
@@ -248,6 +250,8 @@ class Entry:
 
     def leave(self) -> None:
         """Grant no lease from now on; nothing else may follow but `aclose`."""
+        # Why it once was not replaced does not say why it goes.
+        self.reason = ""
         self._move(State.DRAINING)
 
     async def aclose(self) -> None:

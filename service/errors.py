@@ -57,9 +57,9 @@ class NotInRepository(ServiceError):
 
     code = "model_not_found"
 
-    def __init__(self, name: str, where: str) -> None:
-        """Name the model and where it was looked for, in the words of Triton's clients."""
-        super().__init__(f"failed to load '{name}', no such model in {where}")
+    def __init__(self, name: str) -> None:
+        """Name the model, in the words of Triton's clients."""
+        super().__init__(f"failed to load '{name}', no such model in the repository")
 
 
 class LoadRefused(ServiceError):

@@ -79,7 +79,7 @@ def load_model(found: Found, options: LoadOptions, on_step: Callable[[str], None
     engine = OrtEngine(str(found.model_file), options.engine, any_shape=any_shape)
     try:
         on_step("VERIFYING")
-        proved = _bare(engine) if bundle is None else _proved(bundle, engine, options)
+        proved = _bare(engine) if bundle is None else _proved(found, bundle, engine, options)
         pipeline = make_pipeline(proved.contract)
         showcase = showcase_of(proved.contract, pipeline, proved.golden)
         about = _about(found, bundle, model, proved.contract)
@@ -186,7 +186,7 @@ def _bare(engine: OrtEngine) -> _Proved:
     return _Proved(contract, skipped, found.as_json())
 
 
-def _proved(bundle: Bundle, engine: OrtEngine, options: LoadOptions) -> _Proved:
+def _proved(found: Found, bundle: Bundle, engine: OrtEngine, options: LoadOptions) -> _Proved:
     """Prove a bundle; raises VerificationFailed or BundleError only if ``verify`` is "enforce".
 
     Rows that a bundle promises to be independent, but that are not, never share a run.
@@ -197,21 +197,21 @@ def _proved(bundle: Bundle, engine: OrtEngine, options: LoadOptions) -> _Proved:
         batching = {"rows_independent": promise.batchable, "why": "the bundle says so, unchecked"}
         return _Proved(promise, dict(reason), batching)
     if promise.batchable:
-        found = probe(promise.input_specs, promise.output_specs, engine.run_within)
+        rows = probe(promise.input_specs, promise.output_specs, engine.run_within)
     else:
-        found = Probe("no", "the bundle says that rows are not independent")
+        rows = Probe("no", "the bundle says that rows are not independent")
     golden = None
     try:
-        verification, golden = _verified(bundle, engine, found, options)
+        verification, golden = _verified(bundle, engine, rows, options)
     except (VerificationFailed, BundleError) as error:
         if options.verify == "enforce":
             raise
-        verification = {"status": "failed", "reason": str(error)}
-    if found.verdict == "unknown" and verification["status"] == "passed":
+        verification = {"status": "failed", "reason": found.told(str(error))}
+    if rows.verdict == "unknown" and verification["status"] == "passed":
         sizes = verification["batch_sizes"]
-        found = Probe("yes", f"the golden vectors hold at batch sizes {sizes}; {found.why}")
-    contract = promise.model_copy(update={"batchable": found.verdict == "yes"})
-    return _Proved(contract, verification, found.as_json(), golden)
+        rows = Probe("yes", f"the golden vectors hold at batch sizes {sizes}; {rows.why}")
+    contract = promise.model_copy(update={"batchable": rows.verdict == "yes"})
+    return _Proved(contract, verification, rows.as_json(), golden)
 
 
 def _verified(

@@ -226,7 +226,7 @@ class Reloader:
         async with self._registry.turn(name):
             found = [one for one in await self._scan() if one.name == name]
             if not found:
-                raise NotInRepository(name, str(self._repository))
+                raise NotInRepository(name)
             views = [view for view in self._registry.views() if view.name == name]
             live = {(view.name, view.version): view.state for view in views}
             todo = plan(found, live, Policy(frozenset({name})), again=True)

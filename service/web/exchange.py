@@ -29,6 +29,8 @@ PROBE = "onnxport.probe"
 ERROR_CODE = "onnxport.error"
 
 MAX_DECOMPRESSED_BYTES = 64 << 20
+# Above, bodies are decoded, and answers encoded, beside the event loop.
+OFF_LOOP_BYTES = 1 << 20
 
 _MAX_VERSION_DIGITS = 18
 T = TypeVar("T")

@@ -14,6 +14,7 @@ from service.web import binary, wire
 from service.web.encoding import MIN_PACKED_BYTES, chosen, pack
 from service.web.exchange import (
     MODEL,
+    OFF_LOOP_BYTES,
     WebParts,
     deadline_of,
     headers_of,
@@ -25,9 +26,6 @@ from service.web.exchange import (
 from service.web.response import Encoded, encode
 from service.web.skim import Skimmer
 from service.web.wire import Form, InferCall
-
-# Above, bytes are turned into tensors and back beside the event loop.
-_OFF_LOOP_BYTES = 1 << 20
 
 
 class Infer:
@@ -51,7 +49,7 @@ class Infer:
         json_bytes = binary.json_length(headers.get(binary.HEADER), len(body))
         if json_bytes == 0:
             call = self._raw(name, version, body)
-        elif len(body) > _OFF_LOOP_BYTES:
+        elif len(body) > OFF_LOOP_BYTES:
             # With a parser of its own, which another thread needs, and whose memory is not kept.
             call = await asyncio.to_thread(self._decode, body, json_bytes, Skimmer())
         else:
@@ -79,7 +77,7 @@ class Infer:
 
 
 async def _encoded(call: InferCall, prediction: Prediction) -> Encoded:
-    if sum(value.nbytes for value in prediction.outputs.values()) > _OFF_LOOP_BYTES:
+    if sum(value.nbytes for value in prediction.outputs.values()) > OFF_LOOP_BYTES:
         return await asyncio.to_thread(encode, call, prediction)
     return encode(call, prediction)
 

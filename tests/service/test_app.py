@@ -129,6 +129,34 @@ def test_nothing_to_serve(tmp_path: Path) -> None:
         create_app(Settings(repository=tmp_path / "nowhere"))
 
 
+def test_a_default_model_that_is_not_there(repository: Path) -> None:
+    """Where nothing is loaded later, its roads could never answer: the mistake is told at once."""
+    models.write_doubler(repository / "a.onnx")
+    with pytest.raises(ConfigurationError) as caught:
+        create_app(Settings(repository=repository, default_model="typo"))
+    assert str(caught.value) == (
+        "default_model: 'typo' is not in the repository; it holds a, doubler"
+    )
+
+
+async def test_a_default_model_that_may_still_come(
+    repository: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is asked for in one line, and the server is not ready before it has been loaded."""
+    settings = Settings(
+        repository=repository, default_model="late", model_control="explicit", load_model=("*",)
+    )
+    core = make_core(settings, scan(repository))
+    (warning,) = (r.getMessage() for r in caplog.records if r.levelno == logging.WARNING)
+    assert warning.startswith("default_model: 'late' is not in the repository; it holds doubler;")
+    assert await core.registry.load(scan(repository)) == {}
+    assert not core.registry.ready()
+    models.write_doubler(repository / "late.onnx")
+    await core.reloader.load("late")
+    assert core.registry.ready()
+    await core.aclose()
+
+
 def test_wheels_over_each_other(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A broken installation is told before anything is served."""
     monkeypatch.syspath_prepend(repository)

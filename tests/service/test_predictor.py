@@ -8,6 +8,7 @@ from collections import UserDict, UserList
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
@@ -104,6 +105,22 @@ def read(answered: Answered) -> list[object]:
     """Return the predictions as JSON has them."""
     text = orjson.dumps(answered.predictions, option=orjson.OPT_SERIALIZE_NUMPY)
     return list(orjson.loads(text))
+
+
+async def test_a_request_of_one_call_needs_no_task_of_its_own(bench: Bench) -> None:
+    """Only what is cut into several calls is run side by side."""
+    made = 0
+
+    def factory(loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> asyncio.Task[Any]:
+        nonlocal made
+        made += 1
+        return asyncio.Task(work, loop=loop, **options)
+
+    asyncio.get_running_loop().set_task_factory(factory)
+    assert len(await bench.predict("texts", "a", "b")) == 2
+    assert made == 0
+    assert len(await bench.predict("texts", *["a"] * 40)) == 40
+    assert made == 2
 
 
 async def test_infer_returns_all_outputs_in_the_model_s_order(bench: Bench) -> None:

@@ -148,6 +148,8 @@ async def test_a_model_that_cannot_load_does_not_stop_the_others(
     assert view.state is FAILED
     assert "broken.onnx" in view.reason
     assert view.reason in caplog.text
+    assert str(broken.path) in caplog.text
+    assert str(broken.path) not in view.reason
     assert bench.states("broken") == ["PENDING", "LOADING", "FAILED"]
     with pytest.raises(ModelNotReady) as caught, bench.registry.lease("broken"):
         pass
