@@ -109,13 +109,13 @@ class Handout:
             return False
         try:
             socket.send_fds(seat.child.connections, [A_CONNECTION], [connection.fileno()])
-        except (BlockingIOError, InterruptedError):
-            # It is too busy to empty its socket; when it does, it says so.
-            seat.full = True
-            return False
-        except OSError:
+        except ConnectionError:
             # It is about to be found dead.
             seat.up = False
+            return False
+        except OSError:
+            # It is too busy to empty its socket; when it does, it says so.
+            seat.full = True
             return False
         self._given += 1
         seat.open += 1

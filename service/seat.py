@@ -20,8 +20,8 @@ class Seat:
     ``restarted`` says that the process in it is not the first; such a one counts for readiness
     only from when its models have settled.  ``given`` is when it last got a connection, counted
     over all workers.  ``full`` says that its socket holds no more connections; ``pending`` are
-    connections that it was sent and has not said to have taken.
-    ``desired`` is what had been loaded and unloaded by request when it started.
+    those that it was sent and has not said to have taken.  ``desired`` is what had been loaded
+    and unloaded by request when it started.
     """
 
     number: int
