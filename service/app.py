@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from service.cpu import usable_cores
 from service.engine import EngineOptions, check_wheels
 from service.errors import ConfigurationError, ServiceError
 from service.loader import LoadOptions
+from service.memory import keep_for_good, let_go
 from service.metrics import Metrics
 from service.observer import Observers
 from service.platforms import TITLES
@@ -230,9 +232,21 @@ def _lifespan(
                 f", as {TITLES[settings.platform]} asks" if settings.platform in TITLES else "",
             )
         await core.registry.open()
+        settling = asyncio.create_task(_settle(core.registry))
         try:
             yield
         finally:
+            settling.cancel()
             await core.aclose()
+            let_go()
 
     return lifespan
+
+
+async def _settle(registry: Registry) -> None:
+    """Spare the loop full collections once what was imported and first loaded is in memory.
+
+    Not before: a load leaves much behind that the collector should still find.
+    """
+    await registry.until_tried()
+    keep_for_good()
