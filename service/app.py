@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from service.errors import ConfigurationError, ServiceError
 from service.figures import OwnFigures, SharedFigures
 from service.loader import LoadOptions, load_model
 from service.member import Member, SharedModels, SharedRepository
+from service.memory import keep_for_good, let_go
 from service.metrics import Metrics
 from service.observer import Observers
 from service.platforms import TITLES
@@ -271,9 +273,21 @@ def _lifespan(
         if warning and core.member is None:
             _log.warning(warning)
         await core.registry.open()
+        settling = asyncio.create_task(_settle(core.registry))
         try:
             yield
         finally:
+            settling.cancel()
             await core.aclose()
+            let_go()
 
     return lifespan
+
+
+async def _settle(registry: Registry) -> None:
+    """Spare the loop full collections once what was imported and first loaded is in memory.
+
+    Not before: a load leaves much behind that the collector should still find.
+    """
+    await registry.until_tried()
+    keep_for_good()

@@ -78,6 +78,11 @@ class Registry:
             entry.report()
         self._loading = asyncio.create_task(self._load_all())
 
+    async def until_tried(self) -> None:
+        """Return when the loads that `open` has started have ended, well or not."""
+        if self._loading is not None:
+            await asyncio.shield(self._loading)
+
     async def _load_all(self) -> None:
         loads = (self._load_first(name) for name in list(self._models))
         for surprise in await asyncio.gather(*loads, return_exceptions=True):

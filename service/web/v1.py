@@ -20,7 +20,8 @@ from service.contract import Contract
 from service.errors import InvalidRequest, ModelNotReady, NotBuilt
 from service.predictor import Answered
 from service.registry import ModelView, State
-from service.web import cloudevents, tfserving, wire
+from service.web import cloudevents, tfserving
+from service.web.content import Received, received
 from service.web.exchange import (
     MODEL,
     OFF_LOOP_BYTES,
@@ -29,7 +30,6 @@ from service.web.exchange import (
     deadline_of,
     headers_of,
     json_response,
-    media_type_of,
     model_of,
     now,
     read_body,
@@ -122,32 +122,6 @@ def contract_of(models: Models, name: str, version: int | None) -> Contract:
     if view.contract is None or view.state is not State.READY:
         raise ModelNotReady(not_ready(view))
     return view.contract
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """A body that has been read: the JSON object in it or the bytes of a picture, and its event."""
-
-    event: cloudevents.Event | None
-    media_type: str
-    content: bytes | dict[str, Any]
-
-
-def received(
-    headers: Mapping[bytes, bytes], body: bytes, *, max_depth: int, skimmer: Skimmer
-) -> Received:
-    """Read a body; in its JSON, numbers may be arrays where they may be nested lists."""
-
-    def load(text: bytes) -> dict[str, Any]:
-        request = skimmer.skim_instances(text, max_depth=max_depth)
-        return wire.load_object(text, max_depth=max_depth) if request is None else request
-
-    event = cloudevents.event_of(headers, body, load)
-    media_type = event.media_type if event else media_type_of(headers)
-    payload = event.payload if event else body
-    if isinstance(payload, bytes) and not media_type.startswith("image/"):
-        payload = load(payload)
-    return Received(event, media_type, payload)
 
 
 class Predict:

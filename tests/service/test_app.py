@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import logging
 import os
 import threading
@@ -79,6 +81,25 @@ async def test_from_begin_to_end(repository: Path) -> None:
         answer = await client.post(PREDICT, json=ROW)
         assert answer.status_code == 503
         assert "UNLOADED" in answer.json()["error"]
+
+
+async def test_what_lives_after_the_first_loads_is_not_collected(repository: Path) -> None:
+    """Full collections pass it over while the application runs, and no longer afterwards."""
+    gc.unfreeze()
+    async with serving(create_app(Settings(repository=repository))) as client:
+        async with asyncio.timeout(60):
+            while not gc.get_freeze_count():
+                await client.get("/v2/health/live")
+        assert gc.get_freeze_count() > 10_000
+    assert gc.get_freeze_count() == 0
+
+
+async def test_an_application_that_ends_at_once_leaves_nothing_behind(repository: Path) -> None:
+    """Its loads may still be under way."""
+    app = create_app(Settings(repository=repository))
+    async with app.router.lifespan_context(app):
+        pass
+    assert gc.get_freeze_count() == 0
 
 
 async def test_what_a_load_measures_becomes_the_policy(tmp_path: Path) -> None:

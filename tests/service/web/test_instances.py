@@ -22,8 +22,9 @@ from service.contract import (
 from service.errors import InvalidRequest, ServiceError
 from service.pipeline import make_pipeline
 from service.tokens import TokenizerConfig
+from service.web.content import received
 from service.web.skim import Skimmer
-from service.web.v1 import decode_call, received
+from service.web.v1 import decode_call
 from tests.support.strategies import JSON
 
 QUICK = Skimmer(smallest=0)
