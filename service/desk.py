@@ -184,11 +184,11 @@ class Desk:
             done = await self._tell(first, verb, model)
             if done is None:
                 return Done(0, "load_refused", f"failed to {verb} '{model}', it ended its process")
-            ended, told = [done], {first.number: child}
+            ended, told = [done], {(first.number, child)}
             while rest := [
-                s for s in self._seats.values() if s.up and told.get(s.number) != s.child
+                s for s in self._seats.values() if s.up and (s.number, s.child) not in told
             ]:
-                told |= {seat.number: seat.child for seat in rest}
+                told |= {(seat.number, seat.child) for seat in rest}
                 others = await asyncio.gather(*(self._tell(seat, verb, model) for seat in rest))
                 ended += [one for one in others if one is not None]
             answer = next((one for one in ended if one.code), done)

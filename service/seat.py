@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from service.children import Child
 from service.control import Message, States, encode
 from service.fleet import Post
 from service.snapshots import Snapshot
+
+
+class Outlet(Protocol):
+    """What a seat needs of the stream to its worker."""
+
+    def write(self, data: bytes) -> None:
+        """Send bytes, now or later."""
+
+    def is_closing(self) -> bool:
+        """Whether nothing more can be sent."""
+        ...
 
 
 @dataclass(slots=True)
@@ -20,13 +31,13 @@ class Seat:
     ``restarted`` says that the process in it is not the first; such a one counts for readiness
     only from when its models have settled.  ``given`` is when it last got a connection, counted
     over all workers.  ``full`` says that its socket holds no more connections; ``pending`` are
-    those that it was sent and has not said to have taken.  ``desired`` is what had been loaded
-    and unloaded by request when it started.
+    connections that it was sent and has not said to have taken.
+    ``desired`` is what had been loaded and unloaded by request when it started.
     """
 
     number: int
     child: Child | None = None
-    writer: asyncio.StreamWriter | None = None
+    writer: Outlet | None = None
     up: bool = False
     settled: bool = False
     full: bool = False
@@ -49,7 +60,7 @@ class Seat:
         """The worker as the one who hands out connections sees it."""
         return Post(self.number, self.open, self.given, self.up and not self.full, self.settled)
 
-    def begin(self, child: Child, writer: asyncio.StreamWriter) -> None:
+    def begin(self, child: Child, writer: Outlet) -> None:
         """Take a new process in."""
         self.child, self.writer = child, writer
         self.open = 0
