@@ -153,6 +153,8 @@ class ControlBroken(ServiceError):
 class Reported(ServiceError):
     """An error that another process has met, with its code and its text."""
 
+    code = "reported"
+
     def __init__(self, code: str, text: str) -> None:
         """Take the other error's place."""
         super().__init__(text)

@@ -67,10 +67,10 @@ class Settings(BaseSettings):
     )
     max_headers: int = Field(100, ge=10, le=10_000, description="The most headers of a request.")
     max_connections: int = Field(
-        10_000, ge=1, le=1_000_000, description="The most connections at once."
+        10_000, ge=1, le=1_000_000, description="The most connections at once in each worker."
     )
     max_bytes_in_flight: int = Field(
-        256 << 20, ge=1 << 20, le=1 << 40, description="The most bytes of bodies held at once."
+        256 << 20, ge=1 << 20, le=1 << 40, description="The most bytes of bodies held at once in each worker."
     )
     max_decompressed_bytes: int = Field(
         64 << 20, ge=1, le=4 << 30, description="The largest body after it is unpacked."

@@ -307,16 +307,17 @@ def test_a_model_that_ends_its_process_is_quarantined(doubler: Path) -> None:
 
             assert "quarantined: it ended its worker process 2 times while" in reason("constant")
             deaths = 0
-            while "quarantined" not in reason("quotient"):
+            while "quarantined" not in (why := reason("quotient")):
                 try:
                     client.post("/v2/models/quotient/infer", json=body)
                 except httpx.TransportError:
                     deaths += 1
                 # One more may fall to the other worker before it has heard of the third.
                 assert deaths <= 4
-            assert deaths == 3
-            assert "it ended its worker process 3 times" in reason("quotient")
+            assert "it ended its worker process 3 times" in why
             assert client.post("/v2/models/quotient/infer", json=body).status_code == 503
             metrics = client.get("/metrics").text
-            assert "onnxport_worker_restarts_total 5.0" in metrics
-            assert client.get("/v2/models/doubler/ready").status_code == 200
+            assert f"onnxport_worker_restarts_total {2 + deaths}.0" in metrics
+            # After so many deaths both workers may still be loading what is left.
+            while client.get("/v2/models/doubler/ready").status_code != 200:
+                assert server.process.poll() is None
