@@ -22,7 +22,6 @@ serve: train
 test: install
 	@scripts/check
 	@scripts/test
-	@scripts/test-without-torch
 	@scripts/test-wheel
 
 proof: install

@@ -70,7 +70,10 @@ class Settings(BaseSettings):
         10_000, ge=1, le=1_000_000, description="The most connections at once in each worker."
     )
     max_bytes_in_flight: int = Field(
-        256 << 20, ge=1 << 20, le=1 << 40, description="The most bytes of bodies held at once in each worker."
+        256 << 20,
+        ge=1 << 20,
+        le=1 << 40,
+        description="The most bytes of bodies held at once in each worker.",
     )
     max_decompressed_bytes: int = Field(
         64 << 20, ge=1, le=4 << 30, description="The largest body after it is unpacked."
