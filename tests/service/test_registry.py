@@ -185,7 +185,7 @@ async def test_a_bundle_that_fails_its_proof(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [OSError(5, "Input/output error"), MemoryError("too big")])
 async def test_a_machine_that_fails(doubler: Found, error: Exception) -> None:
-    """What the disk or the memory says is the reason, with the path below the repository."""
+    """What the disk or the memory says is the reason, with the file."""
     bench = Bench([doubler])
     await bench.open()
     await bench.loads.fail(error)
