@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 from pathlib import Path
 
@@ -30,6 +31,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
 
+PATIENCE = 30.0
+
 
 def kind(code: str) -> Kind:
     """Return a server that runs Python code."""
@@ -51,9 +54,12 @@ def test_a_server_is_ended_with_all_its_processes(tmp_path: Path) -> None:
         assert ask(server.port, FIRST[0])[::2] == (200, b"ok")
         members = [each.pid for each in proc.family(proc.processes(), server.pid)]
         assert len(members) == 2
-    # The child is init's now, which may not have collected it yet.
-    left = [pid for pid in members if alive(pid)]
-    assert not left
+        handles = [os.pidfd_open(pid) for pid in members]
+    for handle in handles:
+        # The child is init's now, and may take a moment to end.
+        ended, _, _ = select.select([handle], [], [], PATIENCE)
+        assert ended
+        os.close(handle)
 
 
 def test_a_server_that_ends_at_once_is_unusable_with_its_last_words(tmp_path: Path) -> None:
