@@ -104,8 +104,10 @@ class Connection(HttpToolsProtocol):
             return
         if progress.phase is Phase.IDLE:
             progress.enter(Phase.HEAD, time.monotonic())
+            self._head_bytes = 0
         elif progress.phase is Phase.BODY:
             progress.heard(len(data), time.monotonic())
+        before = progress.phase
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -113,7 +115,8 @@ class Connection(HttpToolsProtocol):
             self._end_after_answers()
         except httptools.HttpParserError:
             self._refuse(400, "the request is not valid HTTP", "invalid_request")
-        if progress.phase in (Phase.HEAD, Phase.BUSY):
+        # Bytes that have ended a body are no head, however many came with it.
+        if progress.phase is before and before in (Phase.HEAD, Phase.BUSY):
             self._count_head(len(data))
 
     def _count_head(self, size: int) -> None:

@@ -147,6 +147,28 @@ async def test_too_many_bytes_in_flight() -> None:
         assert wire.edge.budget.held == 0
 
 
+async def test_a_long_body_is_no_head() -> None:
+    """What came with the end of one call is not held against the head of the next."""
+    async with connected(EdgeLimits(head_bytes=4096)) as wire:
+        await wire.send(call("1", values=2000))
+        assert await wire.id_of_answer() == "1"
+        message = call("2")
+        await wire.send(message[:20])
+        await wire.heard()
+        await wire.send(message[20:])
+        assert await wire.id_of_answer() == "2"
+
+
+async def test_a_caller_with_a_long_body_that_goes_away_is_noticed() -> None:
+    """The connection is still read while its call runs."""
+    answers = HeldAnswers()
+    async with connected(EdgeLimits(head_bytes=4096), answers) as wire:
+        await wire.send(call("1", values=2000))
+        held = await answers.calls.get()
+        wire.writer.transport.abort()
+        await asyncio.wait_for(held.cancelled.wait(), 20)
+
+
 async def test_nonsense_behind_a_call_does_not_take_its_answer() -> None:
     """The call is answered first and alone; the connection ends behind it."""
     answers = HeldAnswers()
