@@ -18,9 +18,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from service.metrics import Metrics
-from service.web.direct import DirectRoad, Target, is_plain, target_of
+from service.web.direct import DirectRoad, Head, Target, is_plain, target_of
+from service.web.errors import error_parts
 from service.web.limits import ByteBudget, EdgeLimits, Phase, Progress, overdue
-from service.web.turn import Turn, error_parts, response_bytes
+from service.web.turn import Turn, response_bytes
 from service.web.visit import Visits
 
 _RETRY = {"Retry-After": "1"}
@@ -266,7 +267,7 @@ class Connection(HttpToolsProtocol):
 
     # Answers
 
-    def _respond(self, status: int, head: bytes, body: bytes) -> None:
+    def _respond(self, status: int, head: Head, body: bytes) -> None:
         """Write a whole answer and let the connection's next call have its turn."""
         turn = self._turn
         if turn is None:
@@ -278,9 +279,9 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
         self.on_response_complete()
 
-    def _write(self, status: int, head: bytes, body: bytes, *, close: bool) -> None:
-        defaults = self.server_state.default_headers
-        self.transport.write(response_bytes(status, defaults, head, body, close=close))
+    def _write(self, status: int, head: Head, body: bytes, *, close: bool) -> None:
+        whole = (*self.server_state.default_headers, *head)
+        self.transport.write(response_bytes(status, whole, body, close=close))
 
     def on_response_complete(self) -> None:
         """Let the next call of the connection have its turn, or wait for one."""
@@ -340,8 +341,8 @@ class Connection(HttpToolsProtocol):
         path = self.url.decode("latin-1")
         method = self.parser.get_method().decode("latin-1") if path else ""
         visit = self._edge.visits.open(b"", method=method, path=path, client=self._client())
-        head, body = error_parts(text, visit.id, headers)
-        self._write(status, head, body, close=True)
+        head, body = error_parts(text, headers)
+        self._write(status, [*head, (b"x-request-id", visit.id)], body, close=True)
         visit.status, visit.sent, visit.error = status, len(body), code
         self._edge.visits.close(visit)
         # Were it closed at once, with bytes unread, the answer could be lost on its way.

@@ -23,7 +23,7 @@ from service.web.exchange import (
     read_body,
     while_connected,
 )
-from service.web.response import Encoded, encode
+from service.web.response import Encoded, encode, head_of
 from service.web.skim import Skimmer
 from service.web.wire import Form, InferCall
 
@@ -84,17 +84,10 @@ async def _encoded(call: InferCall, prediction: Prediction) -> Encoded:
 
 async def _answer(send: Send, headers: Mapping[bytes, bytes], answer: Encoded) -> None:
     """Send a 200, packed where the caller accepts it and it is worth it."""
-    body = answer.body
-    head = [(b"vary", b"Accept-Encoding")]
-    if answer.json_bytes is None:
-        head.append((b"content-type", b"application/json"))
-    else:
-        # It counts bytes before packing, as it does in requests.
-        head.append((b"content-type", b"application/octet-stream"))
-        head.append((binary.HEADER, b"%d" % answer.json_bytes))
-    if len(body) >= MIN_PACKED_BYTES and (coding := chosen(headers.get(b"accept-encoding"))):
+    body, coding = answer.body, ""
+    if len(body) >= MIN_PACKED_BYTES and (coding := chosen(headers.get(b"accept-encoding")) or ""):
         body = await pack(body, coding)
-        head.append((b"content-encoding", coding.encode()))
+    head = head_of(answer, coding)
     head.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": 200, "headers": head})
     await send({"type": "http.response.body", "body": body})

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 
-import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from service.web.direct import DirectCall
@@ -35,20 +34,12 @@ class Turn:
 
 
 def response_bytes(
-    status: int, defaults: Sequence[tuple[bytes, bytes]], head: bytes, body: bytes, *, close: bool
+    status: int, head: Iterable[tuple[bytes, bytes]], body: bytes, *, close: bool
 ) -> bytes:
-    """Return a whole answer; ``head`` is header lines, ``defaults`` are those of the server."""
+    """Return a whole answer as it stands on a connection."""
     lines = [STATUS_LINE[status]]
-    for name, value in defaults:
+    for name, value in head:
         lines += (name, b": ", value, b"\r\n")
-    lines += (head, b"connection: close\r\n\r\n" if close else b"\r\n", body)
+    lines.append(b"content-length: %d\r\n" % len(body))
+    lines += (b"connection: close\r\n\r\n" if close else b"\r\n", body)
     return b"".join(lines)
-
-
-def error_parts(text: str, identity: bytes, headers: Mapping[str, str]) -> tuple[bytes, bytes]:
-    """Return header lines and body of an answer that says what is wrong."""
-    body = orjson.dumps({"error": text})
-    lines = [f"{name.lower()}: {value}\r\n".encode("latin-1") for name, value in headers.items()]
-    lines.append(b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body))
-    lines.append(b"x-request-id: %b\r\n" % identity)
-    return b"".join(lines), body
