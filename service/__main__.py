@@ -18,7 +18,8 @@ from service import __version__
 from service.errors import ConfigurationError, ServiceError
 from service.logs import printable
 from service.platforms import KSERVE_FLAGS, KSERVE_IGNORED, KSERVE_REFUSED
-from service.settings import Settings, load_settings
+from service.settings import Settings
+from service.sources import load_settings
 
 
 class Output(StrEnum):
