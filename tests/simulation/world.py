@@ -152,6 +152,8 @@ class World(Laws):
             self._pass_in_loop(seconds, stop)
         if number in scenario.broken:
             self.surprised = True
+            # It ends the whole run: who would have come after it, and may still wait, is not seen.
+            self._threads.notes.clear()
             raise ZeroDivisionError("nobody foresaw it")
         outputs = answer(inputs, wanted)
         if number in scenario.lossy and self._is_shared(inputs):
