@@ -18,7 +18,8 @@ from service import __version__
 from service.errors import ConfigurationError, ServiceError
 from service.logs import printable
 from service.platforms import KSERVE_FLAGS, KSERVE_IGNORED, KSERVE_REFUSED
-from service.settings import Settings, load_settings
+from service.settings import Settings
+from service.sources import load_settings
 
 
 class Output(StrEnum):
@@ -169,14 +170,13 @@ def _serve(
         ours["repository"] = path
     settings = load_settings(ours, config=config, kserve=kserve)
 
+    from service.launch import launch
     from service.wheels import check_wheels
 
     # Before anything imports ONNX Runtime: without a wheel that alone would fail, in its own words.
     check_wheels(settings.providers)
 
-    from service.worker import serve
-
-    serve(settings, ignored=[f"--{name}" for name in kserve if name in KSERVE_IGNORED])
+    launch(settings, ignored=[f"--{name}" for name in kserve if name in KSERVE_IGNORED])
 
 
 def _predict(

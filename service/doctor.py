@@ -12,8 +12,8 @@ from typing import Any
 import orjson
 
 from service import __version__, cpu, machine
-from service.children import Ended, RunChild, run_module
 from service.errors import ServiceError
+from service.isolation import Ended, RunChild, run_module
 from service.repository import Found, scan
 from service.wheels import GPU_WHEEL, has_runtime, installed_wheels, wheel_problem
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.children import RunChild, run_module
+from service.isolation import RunChild, run_module
 from training.evaluate import open_session
 from training.parity import ExportError
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from service.attempt import attempt
-from service.children import Ended, run_module
 from service.doctor import Surroundings, Wish, examine
+from service.isolation import Ended, run_module
 from service.printing import write_doctor
 from tests.support import models
 

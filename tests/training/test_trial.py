@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.children import Ended
+from service.isolation import Ended
 from training.parity import ExportError
 from training.trial import try_apart
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.children import Ended, run_module
+from service.isolation import Ended, run_module
 
 
 @pytest.fixture
