@@ -1,4 +1,4 @@
-"""The command line: serve, predict, inspect, verify."""
+"""The command line: serve, predict, inspect, verify, healthcheck."""
 
 # Heavy imports stand inside the verbs: `onnxport --help` must not wait for ONNX Runtime.
 # ruff: noqa: PLC0415
@@ -65,7 +65,12 @@ def make_cli() -> typer.Typer:
     )
     cli.callback()(_root)
     cli.command("serve")(with_settings(_serve))
-    for name, verb in (("predict", _predict), ("inspect", _inspect), ("verify", _verify)):
+    for name, verb in (
+        ("predict", _predict),
+        ("inspect", _inspect),
+        ("verify", _verify),
+        ("healthcheck", _healthcheck),
+    ):
         cli.command(name)(verb)
     return cli
 
@@ -237,6 +242,33 @@ def _verify(
         for proof in proofs:
             typer.echo(printing.proof_line(proof))
     if any(proof["status"] == "failed" for proof in proofs):
+        raise typer.Exit(FAILURE_EXIT)
+
+
+def _healthcheck(
+    *,
+    url: Annotated[
+        str, typer.Option(help="What to ask (default: this machine, at the configured port).")
+    ] = "",
+    live: Annotated[
+        bool, typer.Option("--live", help="Ask whether it runs, not whether it takes traffic.")
+    ] = False,
+    timeout: Annotated[float, typer.Option(min=0.001, help="Seconds to wait for an answer.")] = 5,
+) -> None:
+    """Ask a running server whether it is ready: exit 0 if it is, 1 if not, 2 for a wrong call.
+
+    Host and port are those of the variables and the settings file.
+    """
+    from service.healthcheck import ask_health, health_url
+
+    if not url:
+        settings = load_settings({})
+        url = health_url(settings.host, settings.port, live=live)
+    elif live:
+        raise ConfigurationError("give either --url or --live, not both")
+    health = ask_health(url, timeout)
+    typer.echo(printable(health.reason), err=not health.good)
+    if not health.good:
         raise typer.Exit(FAILURE_EXIT)
 
 
