@@ -16,8 +16,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
+from image_engines import Engine, Started, engine_of
 
-from scripts.image_engines import Engine, Started, engine_of
 from tests.support import models
 
 MOST_BYTES = 450_000_000
@@ -43,10 +43,13 @@ raise SystemExit(f"holds {found}" if found else 0)
 def main(engine_name: str, image: str, base: str) -> None:
     """Check and report."""
     with engine_of(engine_name, image) as engine, TemporaryDirectory() as folder:
-        check_config(engine.config())
+        config = engine.config()
+        check_config(config)
         check_content(engine)
         size = engine.bytes_over(base)
-        held(size < MOST_BYTES, f"{size} bytes over its base, at most {MOST_BYTES}")
+        # CUDA's libraries alone are five times as large.
+        small = size < MOST_BYTES or "NVIDIA_VISIBLE_DEVICES=all" in config["Env"]
+        held(small, f"has at most {MOST_BYTES} bytes over its base, not {size}")
         served, log = Path(folder) / "models", Path(folder) / "log"
         make_models(served)
         port = free_port()

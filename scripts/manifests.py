@@ -1,7 +1,7 @@
 """Render the Helm chart, and hold all that is deployed against the schemas of those who read it.
 
-Kubernetes' own schemas in their strict form, KEDA's and the Prometheus operator's from their models,
-KServe's from its SDK, compose's from its specification.  Runs in an environment of its own:
+Kubernetes' own schemas in their strict form, those of KEDA and the Prometheus operator from their
+models, KServe's from its SDK, compose's from its specification.  Runs in an environment of its own:
 
     manifests ROOT OUT
 
@@ -94,7 +94,7 @@ def check(manifest: dict[str, Any], kserve: dict[str, Any]) -> None:
             kubernetes_validate.validate(manifest, version, strict=True)
 
 
-def closed(schema: Any) -> Any:
+def closed(schema: object) -> object:
     """Return the schema with every object that lists its members refusing others."""
     if isinstance(schema, list):
         return [closed(part) for part in schema]
@@ -113,7 +113,9 @@ def check_promises(manifest: dict[str, Any]) -> None:
     pod = manifest["spec"]["template"]["spec"]
     (server,) = (c for c in pod["containers"] if c["name"] == "onnxport")
     assert {"startupProbe", "livenessProbe", "readinessProbe"} <= set(server), "probes"
-    assert server["livenessProbe"]["httpGet"]["path"] == "/v2/health/live", "liveness needs no model"
+    assert server["livenessProbe"]["httpGet"]["path"] == "/v2/health/live", (
+        "liveness needs no model"
+    )
     waits = int(server["lifecycle"]["preStop"]["exec"]["command"][1])
     assert waits + 30 < pod["terminationGracePeriodSeconds"], "time for drain and grace"
     assert pod["securityContext"]["runAsNonRoot"], "not root"
@@ -144,7 +146,7 @@ def check_refusals(chart: Path) -> None:
 
 
 def check_compose(text: str) -> None:
-    """Hold the compose file against the specification, and its volumes and parts against each other."""
+    """Hold the compose file against its specification, and its parts against each other."""
     # As compose reads it: variables first, then what YAML merges.
     document = yaml.safe_load(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text))
     PyCompose.from_yaml(yaml.safe_dump(document)).validate()
