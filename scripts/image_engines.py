@@ -16,6 +16,16 @@ USER = "1234567:0"
 
 
 @dataclass(frozen=True)
+class Call:
+    """How an image is started: its arguments, its models and where it finds them, its port."""
+
+    arguments: Sequence[str]
+    models: Path
+    mounted: str
+    port: int
+
+
+@dataclass(frozen=True)
 class Started:
     """A container that runs; ``pid`` is its first process as this machine counts them."""
 
@@ -35,8 +45,8 @@ class Engine(Protocol):
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command of the image to its end, where a started server can be reached."""
 
-    def started(self, models: Path, port: int, log: Path) -> AbstractContextManager[Started]:
-        """Start the image as it is over a folder of models, and end it at last."""
+    def started(self, call: Call, log: Path) -> AbstractContextManager[Started]:
+        """Start the image over a folder of models, and end it at last."""
 
 
 def output(*command: str) -> str:
@@ -77,11 +87,13 @@ class Daemon:
         )
 
     @contextmanager
-    def started(self, models: Path, port: int, log: Path) -> Iterator[Started]:
-        """Start the image as it is, and end it at last."""
+    def started(self, call: Call, log: Path) -> Iterator[Started]:
+        """Start the image over a folder of models, and end it at last."""
         command = [self._engine, "run", "--rm", "--name", self._name, *self._limits]
-        command += ["--volume", f"{models}:/models:ro", "--env", f"ONNXPORT_PORT={port}"]
-        command += ["--publish", f"127.0.0.1:{port}:{port}", self._image]
+        command += ["--volume", f"{call.models}:{call.mounted}:ro"]
+        command += ["--env", f"ONNXPORT_PORT={call.port}"]
+        command += ["--publish", f"127.0.0.1:{call.port}:{call.port}", self._image]
+        command += call.arguments
         with log.open("wb") as written, subprocess.Popen(command, stderr=written) as process:
             try:
                 yield Started(process, self._pid(process))
@@ -134,27 +146,24 @@ class Chroot:
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command of the image to its end."""
-        return subprocess.run(
-            self._command(command, {}, None), check=False, capture_output=True, text=True
-        )
+        return subprocess.run(self._command(command), check=False, capture_output=True, text=True)
 
     @contextmanager
-    def started(self, models: Path, port: int, log: Path) -> Iterator[Started]:
-        """Start the image as it is, and end it at last."""
+    def started(self, call: Call, log: Path) -> Iterator[Started]:
+        """Start the image over a folder of models, and end it at last."""
         config = self.config()
-        command = self._command(
-            [*config["Entrypoint"], *config["Cmd"]], {"ONNXPORT_PORT": str(port)}, models
-        )
+        command = self._command([*config["Entrypoint"], *(call.arguments or config["Cmd"])], call)
         with log.open("wb") as written, subprocess.Popen(command, stderr=written) as process:
             try:
                 # Each step replaces the one before by exec, so the number stays the same.
                 yield Started(process, process.pid)
             finally:
                 process.terminate()
+                process.wait()
+                # The next start may have its models elsewhere.
+                (self._root / call.mounted.lstrip("/")).rmdir()
 
-    def _command(
-        self, command: Sequence[str], environment: dict[str, str], models: Path | None
-    ) -> list[str]:
+    def _command(self, command: Sequence[str], call: Call | None = None) -> list[str]:
         """Return what mounts all read-only but /tmp, gives up every right, and runs the command."""
         root = shlex.quote(str(self._root))
         steps = [
@@ -164,10 +173,16 @@ class Chroot:
             "mount --bind /dev dev",
             "mount -t tmpfs -o size=64m,mode=1777 tmpfs tmp",
         ]
-        if models is not None:
+        environment = {}
+        if call:
             # The folder to mount on is the engine's to make, as docker and podman do.
-            steps += ["mkdir -p models", f"mount --bind {shlex.quote(str(models))} models"]
-            steps += ["mount -o remount,ro,bind models"]
+            folder = call.mounted.lstrip("/")
+            steps += [
+                f"mkdir -p {folder}",
+                f"mount --bind {shlex.quote(str(call.models))} {folder}",
+            ]
+            steps += [f"mount -o remount,ro,bind {folder}"]
+            environment["ONNXPORT_PORT"] = str(call.port)
         steps += [f"mount -o remount,ro,bind {root}", self._entry(root, command, environment)]
         return ["unshare", "--mount", "sh", "-c", " && ".join(steps)]
 

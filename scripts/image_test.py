@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
-from image_engines import Engine, Started, engine_of
+from image_engines import USER, Call, Engine, Started, engine_of
 
 from tests.support import models
 
@@ -52,14 +52,12 @@ def main(engine_name: str, image: str, base: str) -> None:
         held(small, f"has at most {MOST_BYTES} bytes over its base, not {size}")
         served, log = Path(folder) / "models", Path(folder) / "log"
         make_models(served)
-        port = free_port()
-        began = time.monotonic()
-        with engine.started(served, port, log) as container:
-            try:
-                serve(engine, container, port, began)
-            except BaseException:
-                print(log.read_text(), file=sys.stderr)
-                raise
+        try:
+            serve(engine, served, log)
+            serve_on_platforms(engine, served, log)
+        except BaseException:
+            print(log.read_text(), file=sys.stderr)
+            raise
         print(f"size over its base {size / 1e6:.0f} MB")
         print(f"{image}: every promise holds")
 
@@ -106,26 +104,53 @@ def free_port() -> int:
         return int(taken.getsockname()[1])
 
 
-def serve(engine: Engine, container: Started, port: int, began: float) -> None:
-    """Ask a started server everything, then end it."""
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
-        wait_until_ready(client, container, began)
-        print(f"ready {time.monotonic() - began:.2f} s after its start, with 3 models")
-        first = memory(container.pid)
-        ask(client)
-        print(f"memory {first / 1e6:.0f} MB when ready, {memory(container.pid) / 1e6:.0f} MB after")
-    health = engine.run("env", f"ONNXPORT_PORT={port}", "onnxport", "healthcheck")
-    held(health.returncode == 0, f"is healthy: {health.stdout}{health.stderr}")
-    user = Path(f"/proc/{container.pid}").stat().st_uid
-    held(user == 1234567, f"runs as the user it was given, not {user}")
-    writes = engine.run("python3", "-c", _WRITES)
-    held(writes.returncode == 0, f"writes in /tmp alone: {writes.stderr}")
+def serve(engine: Engine, served: Path, log: Path) -> None:
+    """Start the image as it is, ask it everything, and end it."""
+    port = free_port()
     began = time.monotonic()
-    container.process.terminate()
-    held(container.process.wait(PATIENCE) == 0, "ends with 0 when it is asked to end")
-    print(f"ended {time.monotonic() - began:.2f} s after it was asked to")
-    stopped = engine.run("env", f"ONNXPORT_PORT={port}", "onnxport", "healthcheck")
-    held(stopped.returncode == 1, "is not healthy when it does not run")
+    with engine.started(Call((), served, "/models", port), log) as container:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
+            wait_until_ready(client, container, began)
+            print(f"ready {time.monotonic() - began:.2f} s after its start, with 3 models")
+            first = memory(container.pid)
+            ask(client)
+            now = memory(container.pid)
+            print(f"memory {first / 1e6:.0f} MB when ready, {now / 1e6:.0f} MB after")
+        check_health(engine, port, 0)
+        user = Path(f"/proc/{container.pid}").stat().st_uid
+        held(user == int(USER.split(":")[0]), f"runs as the user it was given, not {user}")
+        writes = engine.run("python3", "-c", _WRITES)
+        held(writes.returncode == 0, f"writes in /tmp alone: {writes.stderr}")
+        began = time.monotonic()
+        container.process.terminate()
+        held(container.process.wait(PATIENCE) == 0, "ends with 0 when it is asked to end")
+        print(f"ended {time.monotonic() - began:.2f} s after it was asked to")
+    check_health(engine, port, 1)
+
+
+def check_health(engine: Engine, port: int, code: int) -> None:
+    """Check what the image's own health check says."""
+    health = engine.run("env", f"ONNXPORT_PORT={port}", "onnxport", "healthcheck")
+    held(health.returncode == code, f"its health is {code}: {health.stdout}{health.stderr}")
+
+
+def serve_on_platforms(engine: Engine, served: Path, log: Path) -> None:
+    """Start the image as SageMaker and KServe do, with one model where they put it."""
+    port = free_port()
+    kserve = ("serve", "--model_name=other", "--model_dir=/mnt/models", f"--http_port={port}")
+    for title, call, model in (
+        ("SageMaker", Call(("serve",), served / "texts", "/opt/ml/model", port), "texts"),
+        ("KServe", Call(kserve, served / "texts", "/mnt/models", port), "other"),
+    ):
+        with (
+            engine.started(call, log) as container,
+            httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client,
+        ):
+            wait_until_ready(client, container, time.monotonic())
+            road = "/invocations" if title == "SageMaker" else f"/v1/models/{model}:predict"
+            answer = client.post(road, json={"instances": ["one"]})
+            held('"label":"short"' in answer.text, f"serves {title}, got {answer.text}")
+            print(f"serves as {title} starts it")
 
 
 def wait_until_ready(client: httpx.Client, container: Started, began: float) -> None:
