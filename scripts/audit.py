@@ -47,7 +47,7 @@ def main(name: str, report: Path) -> int:
     except ValueError:
         print(f"audit of {name}: not done, the database of advisories gave no answer")
         return int(required)
-    print(f"audit of {name}: {found.audited} packages, {len(found.vulnerable)} vulnerable")
+    print(f"audit of {name}: {found.audited} answered for, {len(found.vulnerable)} vulnerable")
     if found.skipped:
         print(f"audit of {name}: no answer for {len(found.skipped)}: {', '.join(found.skipped)}")
     for line in found.vulnerable:
