@@ -18,7 +18,8 @@ from service import __version__
 from service.errors import ConfigurationError, ServiceError
 from service.logs import printable
 from service.platforms import KSERVE_FLAGS, KSERVE_IGNORED, KSERVE_REFUSED
-from service.settings import Settings, load_settings
+from service.settings import Settings
+from service.sources import load_settings
 
 
 class Output(StrEnum):
@@ -171,9 +172,9 @@ def _serve(
         ours["repository"] = path
     settings = load_settings(ours, config=config, kserve=kserve)
 
-    from service.worker import serve
+    from service.launch import launch
 
-    serve(settings, ignored=[f"--{name}" for name in kserve if name in KSERVE_IGNORED])
+    launch(settings, ignored=[f"--{name}" for name in kserve if name in KSERVE_IGNORED])
 
 
 def _predict(
@@ -257,16 +258,18 @@ def _healthcheck(
 ) -> None:
     """Ask a running server whether it is ready: exit 0 if it is, 1 if not, 2 for a wrong call.
 
-    Host and port are those of the variables and the settings file.
+    Host and port, or the Unix socket, are those of the variables and the settings file.
     """
     from service.healthcheck import ask_health, health_url
 
+    socket = ""
     if not url:
         settings = load_settings({})
+        socket = settings.uds
         url = health_url(settings.host, settings.port, live=live)
     elif live:
         raise ConfigurationError("give either --url or --live, not both")
-    health = ask_health(url, timeout)
+    health = ask_health(url, timeout, uds=socket)
     typer.echo(printable(health.reason), err=not health.good)
     if not health.good:
         raise typer.Exit(FAILURE_EXIT)

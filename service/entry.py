@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from types import TracebackType
 
-from service.batcher import Batcher, BatchPolicy
-from service.engine import Engine
+from service.batcher import Batcher, BatchPolicy, Hooks, Model
+from service.engine import Engine, Stop
 from service.errors import ModelNotReady, ServiceError
 from service.lifecycle import IN_PROGRESS, LEAVING, LEGAL_MOVES, ModelView, State
 from service.loader import Loaded, LoadOptions, options_for
 from service.logs import printable
 from service.memory import give_back
 from service.observer import BatchReport, Observer
+from service.padding import layout_of
 from service.repository import Found
 from service.serving import ServingRules
+from service.terms import Terms
+from service.watchdog import Watchdog
 
 _log = logging.getLogger("onnxport.registry")
 
@@ -34,19 +37,25 @@ class LiveModel:
     version: int
     loaded: Loaded
     batcher: Batcher
+    terms: Terms
 
     @property
     def info(self) -> dict[str, object]:
         """What is known of the model, with what its runs have taught since it was loaded."""
-        if not self.batcher.broken:
-            return self.loaded.info
-        batching = {"rows_independent": False, "why": self.batcher.broken}
-        return {**self.loaded.info, "batching": batching}
+        info = dict(self.loaded.info)
+        if self.batcher.broken:
+            info["batching"] = {"rows_independent": False, "why": self.batcher.broken}
+        if self.batcher.moved:
+            info["moved_to_threads"] = self.batcher.moved
+        return info
 
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What every load uses: ``load`` runs on ``loads``, the model itself on ``runs``."""
+    """What every load uses: ``load`` runs on ``loads``, the model itself on ``runs`` or the loop.
+
+    ``watchdog`` looks after all runs in the loop.
+    """
 
     load: Load
     options: LoadOptions
@@ -54,6 +63,35 @@ class Means:
     loads: Executor
     runs: Executor
     observer: Observer
+    watchdog: Watchdog = field(default_factory=Watchdog)
+
+
+class Lease:
+    """The right to use a live version until the answer is out; it is given back exactly once."""
+
+    __slots__ = ("_give_back", "model")
+
+    def __init__(self, model: LiveModel, give_back: Callable[[], None]) -> None:
+        """Hold ``model``; ``give_back`` is called when it is no longer needed."""
+        self.model = model
+        self._give_back = give_back
+
+    def release(self) -> None:
+        """Give the right back."""
+        self._give_back()
+
+    def __enter__(self) -> LiveModel:
+        """Return the model that is held."""
+        return self.model
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Give the right back, whatever happened."""
+        self._give_back()
 
 
 class Entry:
@@ -128,37 +166,57 @@ class Entry:
                 self._fail("internal error while loading")
         self._answer_with(loaded)
 
+    def refuse(self, reason: str) -> None:
+        """End in FAILED without a try."""
+        self._move(State.LOADING)
+        self._fail(reason)
+
     def _answer_with(self, loaded: Loaded) -> None:
         found = self.found
-        self._batching = replace(
-            self._means.policy,
-            # One dispatcher is best on a GPU: calls share the device and queue there.
-            concurrency=1 if loaded.engine.provider == "cuda" else self._means.policy.concurrency,
-            batchable=loaded.contract.batchable,
-        )
+        self._batching = self._policy(loaded)
         batcher = self._batcher(loaded, self._batching)
         notes = loaded.info.get("notes")
         info = {**loaded.info, "notes": [*(notes if isinstance(notes, list) else ()), *found.notes]}
-        self._live = LiveModel(found.name, found.version, replace(loaded, info=info), batcher)
+        terms = Terms.of(loaded.contract)
+        self._live = LiveModel(
+            found.name, found.version, replace(loaded, info=info), batcher, terms
+        )
         self._move(State.READY)
+
+    def _policy(self, loaded: Loaded) -> BatchPolicy:
+        policy, batchable = self._means.policy, loaded.contract.batchable
+        if loaded.tuning is None:
+            return replace(policy, batchable=batchable)
+        wait = self.found.rules.batching.max_wait_ms
+        return loaded.tuning.policy(policy, batchable=batchable, max_wait_ms=wait)
 
     def _batcher(self, loaded: Loaded, policy: BatchPolicy) -> Batcher:
         name, version, observer = self.found.name, self.found.version, self._means.observer
-        return Batcher(
-            loaded.engine.run,
-            policy,
-            self._means.runs,
+        hooks = Hooks(
             on_batch=lambda jobs, rows, seconds: observer.batch(
                 BatchReport(name, version, jobs, rows, seconds)
             ),
             on_queue=lambda rows: observer.queue(name, version, rows),
+            on_moved=lambda why: _log.warning(
+                "model %s version %d: %s; it runs on threads from now on", name, version, why
+            ),
+            on_stuck=lambda seconds: _log.error(
+                "model %s version %d: a run was told to end %.1f s ago and goes on",
+                name,
+                version,
+                seconds,
+            ),
         )
+        model = Model(loaded.engine.run, Stop, layout_of(loaded.contract))
+        return Batcher(model, policy, self._means.runs, self._means.watchdog, hooks)
 
     def _fail(self, reason: str) -> None:
         # Paths and names in a file may hold what no answer can carry.
-        self.reason = printable(reason)
+        self.reason = printable(self.found.told(reason))
         self._move(State.FAILED)
-        _log.error("model %s version %d: %s", self.found.name, self.found.version, self.reason)
+        _log.error(
+            "model %s version %d: %s", self.found.name, self.found.version, printable(reason)
+        )
 
     def _move(self, state: State) -> None:
         if state not in LEGAL_MOVES[self.state]:
@@ -175,8 +233,7 @@ class Entry:
                 "model %s version %d: %s%s", self.found.name, self.found.version, state, beside
             )
 
-    @contextmanager
-    def lease(self) -> Iterator[LiveModel]:
+    def lease(self) -> Lease:
         """Hold the version open while it answers; raises ModelNotReady with its state."""
         if self._live is None or self.state is not State.READY:
             reason = f": {self.reason}" if self.reason else ""
@@ -184,15 +241,17 @@ class Entry:
                 f"model '{self.found.name}' is not ready, it is {self.state}{reason}"
             )
         self._leases += 1
-        try:
-            yield self._live
-        finally:
-            self._leases -= 1
-            if not self._leases:
-                self._unused.set()
+        return Lease(self._live, self._release)
+
+    def _release(self) -> None:
+        self._leases -= 1
+        if not self._leases:
+            self._unused.set()
 
     def leave(self) -> None:
         """Grant no lease from now on; nothing else may follow but `aclose`."""
+        # Why it once was not replaced does not say why it goes.
+        self.reason = ""
         self._move(State.DRAINING)
 
     async def aclose(self) -> None:

@@ -41,11 +41,16 @@ def _reachable(host: str) -> str:
     return host if address.version == 4 else f"[{host}]"
 
 
-def ask_health(url: str, timeout: float) -> Health:
-    """Ask once; no answer within ``timeout`` seconds is bad health, not an error."""
+def ask_health(url: str, timeout: float, *, uds: str = "") -> Health:
+    """Ask once; no answer within ``timeout`` seconds is bad health, not an error.
+
+    Where ``uds`` is the path of a Unix socket, it is asked instead of the URL's host.
+    """
+    # A proxy from the environment must not stand between a server and its own health.
+    road = httpx.HTTPTransport(uds=uds or None)
     try:
-        # A proxy from the environment must not stand between a server and its own health.
-        answer = httpx.get(url, timeout=timeout, trust_env=False)
+        with httpx.Client(transport=road, timeout=timeout, trust_env=False) as client:
+            answer = client.get(url)
     except httpx.TimeoutException:
         return Health(good=False, reason=f"{url}: no answer within {timeout:g} s")
     except (httpx.HTTPError, httpx.InvalidURL) as error:

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Literal, TextIO
+
+import orjson
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 _ACCESS = logging.getLogger("onnxport.access")
 _COLOURS = {"WARNING": "\033[33m", "ERROR": "\033[31m", "CRITICAL": "\033[31m"}
 _FIELDS = "fields"
+_REQUEST = "request"
 
 Style = Literal["auto", "json", "text"]
 
 
 class JsonFormatter(logging.Formatter):
     """One JSON object a line; only ASCII leaves it, so no control byte can."""
+
+    def __init__(self, *, worker: int = 0) -> None:
+        """Remember which worker writes; 0 is the process that has none or is none."""
+        super().__init__()
+        self._worker = worker
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as JSON: time, level, logger, message, request id and its fields."""
@@ -30,6 +40,8 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        if self._worker:
+            members["worker"] = self._worker
         if request_id.get():
             members["request_id"] = request_id.get()
         members.update(_fields(record))
@@ -41,10 +53,11 @@ class JsonFormatter(logging.Formatter):
 class TextFormatter(logging.Formatter):
     """A line for a person: time, level, message and fields; colours only if asked for."""
 
-    def __init__(self, *, colours: bool) -> None:
-        """Remember whether the stream is a terminal."""
+    def __init__(self, *, colours: bool, worker: int = 0) -> None:
+        """Remember whether the stream is a terminal, and which worker writes."""
         super().__init__()
         self._colours = colours
+        self._worker = worker
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line, and its traceback below it if it has one."""
@@ -53,6 +66,8 @@ class TextFormatter(logging.Formatter):
             level = f"{_COLOURS[level]}{level}\033[0m"
         words = [f"{_time(record):%H:%M:%S}", level, printable(record.getMessage())]
         words += [f"{key}={printable(str(value))}" for key, value in _fields(record).items()]
+        if self._worker:
+            words.append(f"worker={self._worker}")
         if request_id.get():
             words.append(f"request_id={request_id.get()}")
         line = " ".join(words)
@@ -64,28 +79,92 @@ def is_text(style: Style, stream: TextIO) -> bool:
     return style == "text" or (style == "auto" and stream.isatty())
 
 
-def configure(*, level: str = "info", style: Style = "auto", stream: TextIO | None = None) -> None:
+class LineHandler(logging.StreamHandler[TextIO]):
+    """Writes lines to a stream; those of the access log in one piece a turn of the event loop.
+
+    A busy server writes thousands of them a second, and `logging` spends more on one than the
+    server on its request.
+    """
+
+    def __init__(self, stream: TextIO, formatter: logging.Formatter, *, worker: int = 0) -> None:
+        """Begin with nothing to write; ``worker`` is the number of the one that writes, or 0."""
+        super().__init__(stream)
+        self._about = {"worker": worker} if worker else {}
+        self.setFormatter(formatter)
+        self._lines: list[bytes] = []
+
+    def access(self, level: str, fields: Mapping[str, object]) -> None:
+        """Write the line of one request, at the latest when the event loop's turn ends."""
+        record = {
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "level": level,
+            "logger": _ACCESS.name,
+            "message": _REQUEST,
+            **self._about,
+            "request_id": request_id.get(),
+            **fields,
+        }
+        first = not self._lines
+        self._lines.append(orjson.dumps(record, default=str))
+        if first:
+            try:
+                asyncio.get_running_loop().call_soon(self._end_turn)
+            except RuntimeError:
+                # Nothing takes turns here.
+                self._end_turn()
+
+    def _end_turn(self) -> None:
+        with suppress(OSError, ValueError):
+            self.flush()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record behind the lines that came before it."""
+        self._write_lines()
+        super().emit(record)
+
+    def flush(self) -> None:
+        """Write what waits."""
+        self._write_lines()
+        super().flush()
+
+    def _write_lines(self) -> None:
+        lines, self._lines = self._lines, []
+        if not lines:
+            return
+        # A full disk or a closed pipe costs lines, as it does with every other record.
+        with suppress(OSError, ValueError):
+            self.stream.write(b"\n".join(lines).decode() + "\n")
+
+
+def configure(
+    *, level: str = "info", style: Style = "auto", stream: TextIO | None = None, worker: int = 0
+) -> None:
     """Send everything to one stream, standard error if none is given; called once at start.
 
+    ``worker`` is the number of the worker that writes, 0 for any other process.
     ``level`` holds for our own lines; of other packages only warnings and errors are written.
     """
     out = stream or sys.stderr
-    handler = logging.StreamHandler(out)
-    if is_text(style, out):
-        handler.setFormatter(TextFormatter(colours=out.isatty()))
-    else:
-        handler.setFormatter(JsonFormatter())
+    text = is_text(style, out)
+    formatter = (
+        TextFormatter(colours=out.isatty(), worker=worker) if text else JsonFormatter(worker=worker)
+    )
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [LineHandler(out, formatter, worker=worker)]
     root.setLevel(logging.WARNING)
     logging.getLogger("onnxport").setLevel(level.upper())
 
 
-def access(fields: Mapping[str, object], *, quiet: bool = False) -> None:
+def access(fields: Mapping[str, str | float], *, quiet: bool = False) -> None:
     """Write the line of one request; ``quiet`` ones, such as probes, only at level debug."""
     level = logging.DEBUG if quiet else logging.INFO
-    if _ACCESS.isEnabledFor(level):
-        _ACCESS.log(level, "request", extra={_FIELDS: fields})
+    if not _ACCESS.isEnabledFor(level):
+        return
+    handler = logging.root.handlers[0] if logging.root.handlers else None
+    if isinstance(handler, LineHandler) and isinstance(handler.formatter, JsonFormatter):
+        handler.access("debug" if quiet else "info", fields)
+    else:
+        _ACCESS.log(level, _REQUEST, extra={_FIELDS: fields})
 
 
 def printable(text: str) -> str:

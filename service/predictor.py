@@ -4,38 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 from service.answers import answers
 from service.batcher import Ran, Timings
-from service.calls import CHUNK, Call, calls_for, optional_in
-from service.contract import Contract
+from service.calls import CHUNK, Call, calls_for
 from service.errors import DeadlineExceeded, InvalidRequest, ServiceError, TooLarge
+from service.inference import Inference, OnDone, Prediction
 from service.observer import Observer
 from service.pipeline import Row
 from service.registry import LiveModel, Registry
-from service.tensors import Tensor, Tensors, check
+from service.tensors import Tensors
 
 Prepare = Callable[[LiveModel], list[Row]]
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """The outputs of one call, in the model's order, and the names of the classes they score.
-
-    ``left_out`` names the outputs that were not asked for by name and are no tensors.
-    """
-
-    model: str
-    version: int
-    outputs: dict[str, Tensor]
-    rows: int
-    timings: Timings
-    labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +62,24 @@ class Predictor:
         self._observer = observer
         self._max_instances = max_instances
 
+    def start(
+        self,
+        name: str,
+        version: int | None,
+        inputs: Tensors,
+        *,
+        wanted: Sequence[str] | None,
+        deadline: float,
+        on_done: OnDone,
+    ) -> Inference:
+        """Begin to run the graph on its own tensors; ``on_done`` hears the outcome on the loop.
+
+        All tensors are returned where none is named.  Raises a ServiceError if the call is refused.
+        """
+        inference = Inference(self._registry.lease(name, version), self._observer, on_done)
+        inference.begin(inputs, wanted, deadline)
+        return inference
+
     async def infer(
         self,
         name: str,
@@ -85,22 +89,15 @@ class Predictor:
         wanted: Sequence[str] | None,
         deadline: float,
     ) -> Prediction:
-        """Run the graph on its own tensors; all tensors are returned where none is named."""
-        with self._observed(name, version) as (live, stages):
-            contract = live.loaded.contract
-            check(inputs, contract.input_specs)
-            stages.rows = count_rows(contract, inputs)
-            names = _wanted(contract, wanted)
-            ran = await self._submit(live, inputs, names, stages, deadline)
-            return Prediction(
-                live.name,
-                live.version,
-                {name: ran.outputs[name] for name in names},
-                stages.rows,
-                ran.timings,
-                _labels(contract),
-                left_out=() if wanted else _no_tensors(contract),
-            )
+        """Run the graph as `start` does, and wait for the outcome."""
+        done: asyncio.Future[Prediction] = asyncio.get_running_loop().create_future()
+        inference = self.start(
+            name, version, inputs, wanted=wanted, deadline=deadline, on_done=partial(_settle, done)
+        )
+        try:
+            return await done
+        finally:
+            inference.cancel()
 
     async def predict(
         self, name: str, version: int | None, instances: Sequence[object], *, deadline: float
@@ -135,18 +132,15 @@ class Predictor:
             with stages.stage("preprocess"):
                 calls = await self._calls(live, prepare, deadline)
             stages.rows = sum(call.rows for call in calls)
-            async with asyncio.TaskGroup() as group:
-                tasks = [
-                    group.create_task(self._submit(live, call.inputs, names, stages, deadline))
-                    for call in calls
-                ]
+            work = [self._submit(live, call.inputs, names, stages, deadline) for call in calls]
+            ran = await _together(work)
             with stages.stage("postprocess"):
                 predictions = [
                     answer
-                    for call, task in zip(calls, tasks, strict=True)
-                    for answer in answers(contract, task.result().outputs, call.rows)
+                    for call, one in zip(calls, ran, strict=True)
+                    for answer in answers(contract, one.outputs, call.rows)
                 ]
-            return Answered(live.name, live.version, predictions, tasks[-1].result().timings)
+            return Answered(live.name, live.version, predictions, ran[-1].timings)
 
     async def _calls(self, live: LiveModel, prepare: Prepare, deadline: float) -> list[Call]:
         """Read and stack the instances on a thread: pictures and long texts take milliseconds."""
@@ -172,13 +166,13 @@ class Predictor:
         stages: _Stages,
         deadline: float,
     ) -> Ran:
-        contract = live.loaded.contract
+        terms = live.terms
         ran = await live.batcher.submit(
             inputs,
             names,
-            rows=count_rows(contract, inputs),
+            rows=terms.count_rows(inputs),
             deadline=deadline,
-            alone=bool(optional_in(contract.input_specs, inputs)),
+            alone=terms.is_alone(inputs),
         )
         stages.seconds["queue"] = ran.timings.queue
         stages.seconds["infer"] = ran.timings.infer
@@ -217,44 +211,23 @@ class Predictor:
                 )
 
 
-def count_rows(contract: Contract, inputs: Tensors) -> int:
-    """Return the rows of a call: the size of the batch axis, or 1 where there is none.
-
-    Raises InvalidRequest where rows are to be batched, but the inputs differ in their number: a
-    graph need not name its batch axes, and joined with other jobs the rows would be shifted.
-    """
-    specs = contract.input_specs
-    names = [spec.name for spec in specs if spec.leads_with_batch and not spec.optional]
-    rows = [len(inputs[name]) for name in names] or [1]
-    if contract.batchable and len(set(rows)) > 1:
-        raise InvalidRequest(f"inputs {names}: {rows} rows, must be the same number")
-    return rows[0]
+async def _together(work: Sequence[Coroutine[Any, Any, Ran]]) -> list[Ran]:
+    """Run all calls of a request; if one fails, the others are cancelled."""
+    if len(work) == 1:
+        # Most requests are one call, and need no task beside their own.
+        return [await work[0]]
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one) for one in work]
+    return [task.result() for task in tasks]
 
 
-def _wanted(contract: Contract, wanted: Sequence[str] | None) -> list[str]:
-    """Return the outputs to ask the graph for, in its order; without names all its tensors."""
-    types = {output.name: output.datatype for output in contract.outputs}
-    refused = _no_tensors(contract)
-    tensors = [name for name in types if name not in refused]
-    known = ", ".join(f"'{name}'" for name in tensors) or "none that is a tensor"
-    for name in wanted or (() if tensors else refused):
-        if name not in types:
-            raise InvalidRequest(f"output '{name}': the model has no such output; it has {known}")
-        if name in refused:
-            raise InvalidRequest(
-                f"output '{name}': {types[name]} is no tensor, which this protocol cannot carry; "
-                f"it can carry {known}, and :predict (V1) answers all"
-            )
-    return [name for name in tensors if not wanted or name in wanted]
-
-
-def _no_tensors(contract: Contract) -> tuple[str, ...]:
-    """Return the outputs that only V1 can answer: sequences, maps, optional values."""
-    return tuple(spec.name for spec in contract.output_specs if not spec.is_tensor)
-
-
-def _labels(contract: Contract) -> dict[str, list[str]]:
-    return {} if contract.labels is None else {contract.answer.name: contract.labels}
+def _settle(done: asyncio.Future[Prediction], outcome: Prediction | ServiceError) -> None:
+    if done.done():
+        return
+    if isinstance(outcome, ServiceError):
+        done.set_exception(outcome)
+    else:
+        done.set_result(outcome)
 
 
 def _parsed(live: LiveModel, index: int, instance: object) -> Row:

@@ -7,11 +7,11 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from weakref import WeakValueDictionary
 
 from service.batcher import BatchPolicy
-from service.entry import Entry, LiveModel, Load, Means
+from service.entry import Entry, Lease, LiveModel, Load, Means
 from service.errors import ModelNotFound, ModelNotReady
 from service.lifecycle import (
     LEAVING,
@@ -77,6 +77,11 @@ class Registry:
         for entry in self._entries():
             entry.report()
         self._loading = asyncio.create_task(self._load_all())
+
+    async def until_tried(self) -> None:
+        """Return when the loads that `open` has started have ended, well or not."""
+        if self._loading is not None:
+            await asyncio.shield(self._loading)
 
     async def _load_all(self) -> None:
         loads = (self._load_first(name) for name in list(self._models))
@@ -152,6 +157,17 @@ class Registry:
             if entry is not None:
                 self._retire(entry)
 
+    async def refuse(self, name: str, version: int, reason: str) -> None:
+        """Serve a version no more and say why; what it still answers drains."""
+        async with self.turn(name):
+            held = self._models.get(name, {}).get(version)
+            if held is None or held.state is State.FAILED:
+                return
+            refused = Entry(held.found, self._means, first=held.first)
+            self._put(refused)
+            refused.refuse(reason)
+            self._retire(held)
+
     def _retire(self, entry: Entry) -> None:
         if entry.state in LEAVING:
             return
@@ -214,10 +230,12 @@ class Registry:
         entries = [e for number, e in versions.items() if version in (None, number)]
         if not entries:
             raise ModelNotFound(name, version)
+        if len(entries) == 1:
+            return entries[0]
         return max(entries, key=lambda e: (e.state is State.READY, e.found.version))
 
-    def lease(self, name: str, version: int | None = None) -> AbstractContextManager[LiveModel]:
-        """Hold a ready version open; raises ModelNotFound or ModelNotReady with its state."""
+    def lease(self, name: str, version: int | None = None) -> Lease:
+        """Hold a ready version open from now on; raises ModelNotFound or ModelNotReady."""
         return self._entry(name, version).lease()
 
     async def aclose(self) -> None:
@@ -229,3 +247,4 @@ class Registry:
             self._retire(entry)
         while self._leaving:
             await asyncio.gather(*self._leaving)
+        self._means.watchdog.close()

@@ -41,6 +41,12 @@ def error_response(status: int, text: str, headers: Mapping[str, str] | None = N
     return Response(orjson.dumps({"error": text}), status, dict(headers or {}), "application/json")
 
 
+def error_parts(text: str, headers: Mapping[str, str]) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """Return headers and body of such an answer for a road that has no response objects."""
+    head = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
+    return [*head, (b"content-type", b"application/json")], orjson.dumps({"error": text})
+
+
 class ErrorAnswers:
     """The exception handlers of the application; they count what no model has counted."""
 
@@ -51,15 +57,25 @@ class ErrorAnswers:
     async def service_error(self, request: Request, error: Exception) -> Response:
         """Answer one of our own errors; what has no status is a fault of ours and stays inside."""
         code = error.code if isinstance(error, ServiceError) else "internal"
-        status = STATUS.get(code, 500)
         request.scope[ERROR_CODE] = code
-        if MODEL not in request.scope or code in _BEFORE_A_MODEL:
+        if not isinstance(error, ServiceError):
+            return internal_error()
+        status, text, headers = self.answer(error, known=MODEL in request.scope)
+        return error_response(status, text, headers)
+
+    def answer(self, error: ServiceError, *, known: bool) -> tuple[int, str, dict[str, str]]:
+        """Return status, text and headers, and count what no model has counted.
+
+        ``known`` says that a model was named and so has counted the error, if it was there.
+        """
+        code = error.code
+        status = STATUS.get(code, 500)
+        if not known or code in _BEFORE_A_MODEL:
             self._metrics.refused(code)
         if status == 500:
             _log.error("%s: %s", code, error, exc_info=error)
-        if code not in STATUS:
-            return internal_error()
-        return error_response(status, str(error), _headers(error, code))
+        text = str(error) if code in STATUS else internal_text()
+        return status, text, _headers(error, code)
 
     async def http_error(self, request: Request, error: Exception) -> Response:
         """Answer an unknown path or a wrong method."""
@@ -85,9 +101,12 @@ class ErrorAnswers:
 
 def internal_error() -> Response:
     """Return a 500 that reveals nothing but the id under which the log knows more."""
-    return error_response(
-        500, f"internal error, the log has it under request id {request_id.get()}"
-    )
+    return error_response(500, internal_text())
+
+
+def internal_text() -> str:
+    """Return the text of such a 500."""
+    return f"internal error, the log has it under request id {request_id.get()}"
 
 
 def _headers(error: Exception, code: str) -> dict[str, str]:

@@ -14,10 +14,11 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from service.errors import InvalidRequest
-from service.predictor import Answered, Prediction
+from service.inference import OnDone, Prediction
+from service.predictor import Answered
 from service.registry import ModelView
 from service.reloader import IndexRow
-from service.statistics import Counters
+from service.statistics import History
 from service.tensors import Tensors
 from service.web.encoding import Unpacker, coding_of
 
@@ -28,6 +29,8 @@ PROBE = "onnxport.probe"
 ERROR_CODE = "onnxport.error"
 
 MAX_DECOMPRESSED_BYTES = 64 << 20
+# Above, bodies are decoded, and answers encoded, beside the event loop.
+OFF_LOOP_BYTES = 1 << 20
 
 _MAX_VERSION_DIGITS = 18
 T = TypeVar("T")
@@ -49,7 +52,6 @@ class WebOptions:
     default_model: str = ""
     health_route: str = ""
     predict_route: str = ""
-    access_log: bool = True
 
 
 class Models(Protocol):
@@ -88,16 +90,41 @@ class Repository(Protocol):
         ...
 
 
-class History(Protocol):
-    """What the roads need of the statistics."""
+class Figures(Protocol):
+    """What the roads need of metrics and statistics."""
 
-    def of(self, model: str, version: int) -> Counters:
-        """Return the counters of a version."""
+    async def page(self) -> bytes:
+        """Return all instruments in Prometheus' text format."""
+        ...
+
+    async def history(self) -> History:
+        """Return what each version has done."""
+        ...
+
+
+class UnderWay(Protocol):
+    """A call that has been begun."""
+
+    def cancel(self) -> None:
+        """End it without an answer; a call that has ended stays as it is."""
         ...
 
 
 class Answers(Protocol):
     """What the roads need of the predictor."""
+
+    def start(
+        self,
+        name: str,
+        version: int | None,
+        inputs: Tensors,
+        *,
+        wanted: Sequence[str] | None,
+        deadline: float,
+        on_done: OnDone,
+    ) -> UnderWay:
+        """Begin to run the graph on its own tensors; ``on_done`` hears the outcome, once."""
+        ...
 
     async def infer(
         self,
@@ -132,7 +159,7 @@ class WebParts:
     answers: Answers
     options: WebOptions
     repository: Repository
-    history: History
+    figures: Figures
 
 
 def headers_of(scope: Scope) -> Mapping[bytes, bytes]:

@@ -160,5 +160,20 @@ def test_a_real_server_is_healthy_once_its_model_is_ready(tmp_path: Path) -> Non
     models.write_doubler(tmp_path / "doubler.onnx")
     with real_server(tmp_path / "doubler.onnx") as server:
         assert run("--url", f"{server.address}/v2/health/live") == 0
-        server.logged("model doubler version 1: READY")
+        server.logged("ready")
         assert run("--url", f"{server.address}/v2/health/ready") == 0
+
+
+def test_a_server_on_a_unix_socket_is_asked_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The socket is a setting like the port; the other server on that port is not asked."""
+    models.write_doubler(tmp_path / "doubler.onnx")
+    path = tmp_path / "s.sock"
+    monkeypatch.setenv("ONNXPORT_UDS", str(path))
+    with real_server(tmp_path / "doubler.onnx", "--uds", path) as server:
+        server.logged("ready")
+        with answering(503, b"{}") as (address, asked):
+            monkeypatch.setenv("ONNXPORT_PORT", address.rpartition(":")[2])
+            assert run() == 0
+    assert asked == []

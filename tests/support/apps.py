@@ -5,9 +5,11 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 from service.app import set_up
+from service.figures import OwnFigures
 from service.metrics import Metrics
 from service.statistics import Statistics
 from service.web.exchange import Answers, Models, Repository, WebOptions, WebParts
+from service.web.limits import EdgeLimits
 from tests.support.fakes import EchoAnswers, FakeModels, FakeRepository
 
 
@@ -17,11 +19,15 @@ def make_app(
     answers: Answers | None = None,
     options: WebOptions | None = None,
     repository: Repository | None = None,
+    limits: EdgeLimits | None = None,
 ) -> FastAPI:
     """Return an application whose roads lead to the given stand-ins."""
     app = FastAPI(openapi_url=None, redirect_slashes=False)
-    parts = make_parts(models=models, answers=answers, options=options, repository=repository)
-    set_up(app, parts, Metrics("0"))
+    metrics = Metrics("0")
+    parts = make_parts(
+        models=models, answers=answers, options=options, repository=repository, metrics=metrics
+    )
+    set_up(app, parts, metrics, limits=limits)
     return app
 
 
@@ -31,6 +37,7 @@ def make_parts(
     answers: Answers | None = None,
     options: WebOptions | None = None,
     repository: Repository | None = None,
+    metrics: Metrics | None = None,
 ) -> WebParts:
     """Return what roads lead to: the given stand-ins, and others for the rest."""
     return WebParts(
@@ -38,5 +45,5 @@ def make_parts(
         answers or EchoAnswers(),
         options or WebOptions(),
         repository=repository or FakeRepository(),
-        history=Statistics(),
+        figures=OwnFigures(metrics or Metrics("0"), Statistics()),
     )

@@ -1,14 +1,17 @@
-"""A client for an application under test: no socket, but its whole stack and its lifespan."""
+"""Clients for an application under test: its whole stack and its lifespan, in this process."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import cast
 
 import httpx
+import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp
+from uvicorn.server import ServerState
 
 BASE_URL = "http://server.test"
 _PATIENCE = 2000
@@ -17,6 +20,40 @@ _PATIENCE = 2000
 def client_of(app: ASGIApp) -> httpx.AsyncClient:
     """Return a client that calls the application directly."""
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=BASE_URL)
+
+
+@asynccontextmanager
+async def listening(app: FastAPI) -> AsyncIterator[int]:
+    """Listen with our protocol class, as a worker does, and yield the port; the lifespan is run."""
+    protocol = app.state.edge.protocol
+    config = uvicorn.Config(
+        app,
+        http=cast("type[asyncio.Protocol]", protocol),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+    )
+    config.load()
+    state = ServerState()
+    server = await asyncio.get_running_loop().create_server(
+        lambda: protocol(config=config, server_state=state, app_state={}), "127.0.0.1", 0
+    )
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+        for connection in list(state.connections):
+            connection.shutdown()
+
+
+@asynccontextmanager
+async def on_a_socket(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """Yield a client that is connected by a socket, and so takes the direct road where it can."""
+    async with (
+        listening(app) as port,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
+    ):
+        yield client
 
 
 @asynccontextmanager

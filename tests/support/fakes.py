@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from service.batcher import Timings
-from service.errors import ModelNotFound
-from service.predictor import Answered, Prediction
+from service.errors import ModelNotFound, ServiceError
+from service.inference import OnDone, Prediction
+from service.predictor import Answered
 from service.registry import ModelView, State
 from service.reloader import IndexRow
 from service.tensors import Tensors, TensorSpec
@@ -72,6 +73,23 @@ class FakeRepository:
 
 
 @dataclass(slots=True)
+class HeldCall:
+    """A call under way whose answer is known, and held back until it is let go."""
+
+    on_done: OnDone
+    prediction: Prediction | ServiceError
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def answer(self) -> None:
+        """Let the answer go."""
+        self.on_done(self.prediction)
+
+    def cancel(self) -> None:
+        """Remember it."""
+        self.cancelled.set()
+
+
+@dataclass(slots=True)
 class EchoAnswers:
     """A predictor that answers with its inputs and remembers the deadlines it was given."""
 
@@ -91,6 +109,23 @@ class EchoAnswers:
         outputs = {n: v for n, v in inputs.items() if wanted is None or n in wanted}
         return Prediction(name, version or 1, outputs, 1, TIMINGS)
 
+    def start(
+        self,
+        name: str,
+        version: int | None,
+        inputs: Tensors,
+        *,
+        wanted: Sequence[str] | None,
+        deadline: float,
+        on_done: OnDone,
+    ) -> HeldCall:
+        """Answer with the inputs that are wanted, in the loop's next turn."""
+        self.deadlines.append(deadline)
+        outputs = {n: v for n, v in inputs.items() if wanted is None or n in wanted}
+        call = HeldCall(on_done, Prediction(name, version or 1, outputs, 1, TIMINGS))
+        asyncio.get_running_loop().call_soon(call.answer)
+        return call
+
     async def predict(
         self, name: str, version: int | None, instances: Sequence[object], *, deadline: float
     ) -> Answered:
@@ -105,6 +140,28 @@ class EchoAnswers:
         self.deadlines.append(deadline)
         answer: dict[str, object] = {"bytes": len(raw), "media_type": media_type}
         return Answered(name, version or 1, [answer], TIMINGS)
+
+
+@dataclass(slots=True)
+class HeldAnswers(EchoAnswers):
+    """A predictor that answers infer calls only when the test lets them go, by ``calls``."""
+
+    calls: asyncio.Queue[HeldCall] = field(default_factory=asyncio.Queue)
+
+    def start(
+        self,
+        name: str,
+        version: int | None,
+        inputs: Tensors,
+        *,
+        wanted: Sequence[str] | None,
+        deadline: float,
+        on_done: OnDone,
+    ) -> HeldCall:
+        """Hold the answer, which is the inputs."""
+        call = HeldCall(on_done, Prediction(name, version or 1, dict(inputs), 1, TIMINGS))
+        self.calls.put_nowait(call)
+        return call
 
 
 @dataclass(slots=True)

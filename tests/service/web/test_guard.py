@@ -4,42 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
-from collections.abc import Iterator
 from io import StringIO
 
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from service import logs
 from service.errors import DeadlineExceeded, EngineFailure, ModelNotReady, Overloaded
 from service.metrics import Metrics
 from service.web.guard import Guard
+from service.web.visit import Visits
 from tests.support.apps import make_app
 from tests.support.clients import client_of
 from tests.support.fakes import EchoAnswers, FailingAnswers, StuckAnswers
+from tests.support.logs import lines
 
 PREDICT = "/v1/models/tiny:predict"
 BODY = {"instances": ["secret"]}
-
-
-@pytest.fixture
-def log() -> Iterator[StringIO]:
-    """Return what is logged as JSON lines while the test runs."""
-    root, ours = logging.getLogger(), logging.getLogger("onnxport")
-    before = (root.handlers[:], root.level, ours.level)
-    stream = StringIO()
-    logs.configure(level="debug", style="json", stream=stream)
-    yield stream
-    root.handlers[:] = before[0]
-    root.setLevel(before[1])
-    ours.setLevel(before[2])
-
-
-def lines(log: StringIO, logger: str = "onnxport.access") -> list[dict[str, object]]:
-    """Return the lines of one logger."""
-    every = [json.loads(line) for line in log.getvalue().splitlines()]
-    return [line for line in every if line["logger"] == logger]
 
 
 async def test_a_request_id_is_kept_or_made() -> None:
@@ -188,7 +168,8 @@ async def test_half_an_answer_is_not_mended(log: StringIO) -> None:
     async def send(message: Message) -> None:
         assert message["type"] == "http.response.start"
 
-    guard = Guard(broken, metrics=Metrics("0"), max_body_bytes=10)
+    metrics = Metrics("0")
+    guard = Guard(broken, metrics=metrics, visits=Visits(metrics), max_body_bytes=10)
     with pytest.raises(RuntimeError, match="late"):
         await guard(_scope("/"), receive, send)
     assert lines(log)[0]["error"] == "internal"

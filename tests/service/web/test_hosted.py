@@ -17,6 +17,7 @@ from service.settings import Settings
 from service.web.exchange import WebOptions
 from service.web.guard import Guard
 from service.web.platforms import Invocations, check_accept, choose_model, holds_tensors
+from service.web.visit import Visits
 from tests.support import models
 from tests.support.apps import make_app, make_parts
 from tests.support.clients import client_of, serving
@@ -174,8 +175,12 @@ async def test_a_binary_body_goes_to_v2_untouched() -> None:
         raise AssertionError("a binary body is no V1")
 
     parts = make_parts()
+    metrics = Metrics("0")
     guarded = Guard(
-        Invocations(parts, infer=infer, predict=predict), metrics=Metrics("0"), max_body_bytes=99
+        Invocations(parts, infer=infer, predict=predict),
+        metrics=metrics,
+        visits=Visits(metrics),
+        max_body_bytes=99,
     )
     async with client_of(guarded) as client:
         plain = {"inference-header-content-length": "3", "accept": "application/octet-stream"}

@@ -26,6 +26,17 @@ from tests.support.models import png
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
+
+@pytest.fixture(params=["asgi", "direct"])
+def client(
+    request: pytest.FixtureRequest,
+    asgi_client: httpx.AsyncClient,
+    direct_client: httpx.AsyncClient,
+) -> httpx.AsyncClient:
+    """Return a client by each of both roads, which must not differ."""
+    return asgi_client if request.param == "asgi" else direct_client
+
+
 PAIR = np.asarray([[3, 4]], np.int32), np.asarray([[1, 1]], np.int32)
 UNASKED = {"inputs": [in_json("x", np.zeros(1))]}
 ROW = np.asarray([[1, 2]], np.float32)

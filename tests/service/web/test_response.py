@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import InvalidRequest
-from service.predictor import Prediction
+from service.inference import Prediction
 from service.tensors import BFLOAT16, DATATYPES, Tensor
 from service.web import wire
 from service.web.response import encode

@@ -191,3 +191,47 @@ def test_both_roads_end_alike(data: list[object], datatype: str, size: int | Non
 def test_both_roads_end_alike_on_any_text(data: str, datatype: str) -> None:
     """Whatever stands where data should, legal JSON or not."""
     assert outcome(body(data, datatype), QUICK) == outcome(body(data, datatype), None)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        body("[1, 2]"),
+        body("[1, 2]", more=', "outputs": [{"name": "y"}], "id": "7"'),
+        b'{"inputs":[{"data":[ 1,2 ],"name":"[x]","datatype":"FP32","shape":[2]}]}',
+        b'{"inputs":[{"data" : [1,2e0],"name":"x","datatype":"INT32","shape":[2]}]}',
+    ],
+)
+def test_the_data_of_a_request_is_cut_out(raw: bytes) -> None:
+    """What is left is short and the same for every call, so that it is read only once."""
+    parts = QUICK.split(raw)
+    assert parts is not None
+    rest, data = parts
+    assert json.loads(rest)["inputs"][0]["data"] == []
+    assert rest.replace(b"[]", data) == raw
+    assert outcome(raw, QUICK) == outcome(raw, None)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"inputs":[{"name":"a\\"data\\":[5]","data":[],"datatype":"FP32","shape":[0]}]}',
+        b'{"inputs":[{"x\\"data":[5],"name":"x","data":[],"datatype":"FP32","shape":[0]}]}',
+        b'{"inputs":[{"name":"x","data":[],"datatype":"FP32","shape":[0]}],"data":[5]}',
+        b'{"inputs":[{"name":"x","datatype":"FP32","shape":[1]}],"data":[5]}',
+        b'{"inputs":[{"name":"x","data":[1,[2]],"datatype":"FP32","shape":[2]}]}',
+        b'{"inputs":[{"name":"x","data":[1,2,"datatype":"FP32","shape":[2]}]}',
+        b'{"inputs":[{"name":"x","data":[1 2],"datatype":"FP32","shape":[2]}]}',
+        b'{"inputs":[{"name":"x","data":[1,2],"datatype":"FP32","shape":[2],}]}',
+        b'{"inputs":[{"name":"x","data":{"a":[1,2]},"datatype":"FP32","shape":[2]}]}',
+        b'{"inputs":[{"name":"x","data":[1,2],"datatype":"BYTES","shape":[2]}]}',
+        b'{"inputs":[{"name":"x","data":[1,300],"datatype":"UINT8","shape":[2]}]}',
+        b'{"inputs":[{"name":"x","data":[1],"datatype":"FP32","shape":[2]}]}',
+        b'{"id":"data","inputs":[{"name":"x","data":[1],"datatype":"FP32","shape":[1]}]}',
+        b'["data":[1]',
+        b'"data"',
+    ],
+)
+def test_what_only_looks_like_the_data_of_a_request(raw: bytes) -> None:
+    """A key in a text, a second one, damage: the answer is that of the other road."""
+    assert outcome(raw, QUICK) == outcome(raw, None)

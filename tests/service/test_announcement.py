@@ -1,4 +1,4 @@
-"""What the server says when it starts, and the socket it listens on."""
+"""What the server says when it starts."""
 
 from __future__ import annotations
 
@@ -8,67 +8,48 @@ from pathlib import Path
 import orjson
 import pytest
 
-from service.errors import ConfigurationError
+from service.announcement import announcement, announcement_text, example_call
 from service.repository import scan
 from service.settings import Settings
-from service.worker import address_of, announce, example_call, listen
 from tests.support import models
 
 
-def test_the_address_is_the_one_that_was_given_out() -> None:
-    """Port 0 takes a free port, and the address names it; IPv6 goes into brackets."""
-    with listen("127.0.0.1", 0) as listener:
-        assert address_of(listener) == f"http://127.0.0.1:{listener.getsockname()[1]}"
-    with listen("::1", 0) as listener:
-        assert address_of(listener).startswith("http://[::1]:")
-
-
-def test_an_address_that_cannot_be_had() -> None:
-    """The text names the address and the flags."""
-    with pytest.raises(ConfigurationError, match=r"192\.0\.2\.1:80.*--host"):
-        listen("192.0.2.1", 80)
-
-
-def test_the_message_for_a_person(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_message_for_a_person(tmp_path: Path) -> None:
     """Address, models, a call for each kind of input and the way out, without colours in a file."""
     models.picture_bundle(tmp_path)
     models.series_bundle(tmp_path)
     models.text_bundle(tmp_path)
     settings = Settings(repository=tmp_path, log_format="text")
-    announce(settings, scan(tmp_path), "http://h:1")
-    text = capsys.readouterr().err
+    text = announcement_text(settings, scan(tmp_path), "http://h:1", colours=False)
     assert "http://h:1" in text
     assert "Models: pictures, series, texts" in text
     assert text.count("curl ") == 4
     assert "Ctrl-C" in text
     assert "\033" not in text
+    assert "\033" in announcement_text(settings, scan(tmp_path), "http://h:1", colours=True)
 
 
-def test_the_message_without_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_message_without_models(tmp_path: Path) -> None:
     """An empty repository says how to fill it."""
-    announce(Settings(repository=tmp_path, log_format="text"), [], "http://h:1")
-    assert "onnxport-train" in capsys.readouterr().err
+    settings = Settings(repository=tmp_path)
+    assert "onnxport-train" in announcement_text(settings, [], "http://h:1", colours=False)
 
 
-def test_the_message_of_a_server_that_waits_to_be_told(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_message_of_a_server_that_waits_to_be_told(tmp_path: Path) -> None:
     """Where models are loaded on request, it says how."""
     settings = Settings(repository=tmp_path, log_format="text", model_control="explicit")
-    announce(settings, [], "http://h:1")
-    text = capsys.readouterr().err
+    text = announcement_text(settings, [], "http://h:1", colours=False)
     assert "curl -X POST http://h:1/v2/repository/models/NAME/load" in text
     assert "onnxport-train" not in text
 
 
-def test_a_model_with_several_versions_is_named_once(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_model_with_several_versions_is_named_once(tmp_path: Path) -> None:
     """Its name is what callers use; the newest version says what a call looks like."""
     for version in (1, 2):
         models.write_doubler(tmp_path / "m" / str(version) / "model.onnx")
-    announce(Settings(repository=tmp_path, log_format="text"), scan(tmp_path), "http://h:1")
-    text = capsys.readouterr().err
+    settings, found = Settings(repository=tmp_path), scan(tmp_path)
+    text = announcement_text(settings, found, "http://h:1", colours=False)
+    assert announcement(settings, found, "http://h:1")["models"] == ["m"]
     assert "Models: m\n" in text
     assert text.count("curl http://h:1/v2/models/m\n") == 1
 
