@@ -1,4 +1,4 @@
-"""The command line: serve, predict, inspect, verify, doctor."""
+"""The command line: serve, predict, inspect, verify, doctor, healthcheck."""
 
 # Heavy imports stand inside the verbs: `onnxport --help` must not wait for ONNX Runtime.
 # ruff: noqa: PLC0415
@@ -69,7 +69,7 @@ def make_cli() -> typer.Typer:
     )
     cli.callback()(_root)
     cli.command("serve")(with_settings(_serve))
-    for verb in (_predict, _inspect, _verify, _doctor):
+    for verb in (_predict, _inspect, _verify, _doctor, _healthcheck):
         cli.command(verb.__name__.removeprefix("_"))(verb)
     return cli
 
@@ -270,6 +270,35 @@ def _doctor(
     else:
         printing.write_doctor(report)
     if report["problems"]:
+        raise typer.Exit(FAILURE_EXIT)
+
+
+def _healthcheck(
+    *,
+    url: Annotated[
+        str, typer.Option(help="What to ask (default: this machine, at the configured port).")
+    ] = "",
+    live: Annotated[
+        bool, typer.Option("--live", help="Ask whether it runs, not whether it takes traffic.")
+    ] = False,
+    timeout: Annotated[float, typer.Option(min=0.001, help="Seconds to wait for an answer.")] = 5,
+) -> None:
+    """Ask a running server whether it is ready: exit 0 if it is, 1 if not, 2 for a wrong call.
+
+    Host and port, or the Unix socket, are those of the variables and the settings file.
+    """
+    from service.healthcheck import ask_health, health_url
+
+    socket = ""
+    if not url:
+        settings = load_settings({})
+        socket = settings.uds
+        url = health_url(settings.host, settings.port, live=live)
+    elif live:
+        raise ConfigurationError("give either --url or --live, not both")
+    health = ask_health(url, timeout, uds=socket)
+    typer.echo(printable(health.reason), err=not health.good)
+    if not health.good:
         raise typer.Exit(FAILURE_EXIT)
 
 
