@@ -18,7 +18,7 @@ from service import __version__
 from service.errors import ConfigurationError, ServiceError
 from service.logs import printable
 from service.platforms import KSERVE_FLAGS, KSERVE_IGNORED, KSERVE_REFUSED
-from service.settings import Settings, load_settings
+from service.settings import Settings, load_settings, setting_names
 
 
 class Output(StrEnum):
@@ -91,7 +91,7 @@ def with_settings(verb: Callable[..., None]) -> Callable[..., None]:
     The verb takes them as keyword arguments, None where a flag was not given.
     """
     own = [p for p in signatures.signature(verb).parameters.values() if p.kind is not p.VAR_KEYWORD]
-    flags = [_flag(name) for name in Settings.model_fields]
+    flags = [_flag(name) for name in setting_names()]
     flags += [_kserve_flag(name) for name in (*KSERVE_FLAGS, *KSERVE_IGNORED, *KSERVE_REFUSED)]
 
     def command(**arguments: object) -> None:

@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from service import __version__
+from service.access_settings import is_loopback
 from service.batcher import BatchPolicy
 from service.cpu import usable_cores
 from service.engine import EngineOptions, check_wheels
@@ -25,7 +26,7 @@ from service.predictor import Predictor
 from service.registry import Readiness, Registry
 from service.reloader import Control, Reloader, at_start
 from service.repository import Found, named, scan
-from service.settings import Settings, is_loopback
+from service.settings import Settings
 from service.statistics import Statistics
 from service.web.direct import DirectRoad
 from service.web.errors import ErrorAnswers

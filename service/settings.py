@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import tomllib
 from collections.abc import Mapping
@@ -14,11 +13,11 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
-    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
+from service.access_settings import AccessSettings, Names
 from service.errors import ConfigurationError
 from service.platforms import Hosting, Implied, Surroundings, hosting
 
@@ -26,10 +25,9 @@ ENV_PREFIX = "ONNXPORT_"
 CONFIG_FILE = "onnxport.toml"
 
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
-Names = Annotated[tuple[str, ...], NoDecode]
 
 
-class Settings(BaseSettings):
+class Settings(AccessSettings):
     """Everything an operator may set; each field is a flag, a variable and a key of the file."""
 
     model_config = SettingsConfigDict(
@@ -41,9 +39,6 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", min_length=1, description="The address to listen on.")
     port: int = Field(8080, ge=0, le=65_535, description="The port; 0 takes any free one.")
-    allow_open: bool = Field(
-        default=False, description="Listen on more than this machine without any access control."
-    )
     root_path: str = Field("", description="The path that a proxy in front has cut off.")
     model_name: str = Field(
         "",
@@ -137,12 +132,11 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _closed_unless_said(self) -> Self:
-        if not self.allow_open and not is_loopback(self.host):
-            raise ConfigurationError(
-                f"host {self.host}: everybody who reaches this machine could use the server; "
-                "add --allow-open (or ONNXPORT_ALLOW_OPEN=1) if that is meant, or listen on "
-                "127.0.0.1"
-            )
+        self.refuse_open(self.host)
+        if self.admin_port is not None:
+            self.refuse_open(self.admin_host)
+            if self.admin_port == self.port != 0:
+                raise ConfigurationError(f"admin_port {self.port}: port has the same number")
         return self
 
     @model_validator(mode="after")
@@ -174,14 +168,10 @@ class Settings(BaseSettings):
         )
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address; other names than localhost are not trusted."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+def setting_names() -> tuple[str, ...]:
+    """Return the names of all settings, what is served first and who may use it last."""
+    of_access = AccessSettings.model_fields
+    return tuple(sorted(Settings.model_fields, key=lambda name: name in of_access))
 
 
 def load_settings(
@@ -275,7 +265,7 @@ def _suggestion(key: str, prefix: str = "") -> str:
     if close:
         word = f"{prefix}{close[0].upper()}" if prefix else close[0]
         return f"; did you mean {word}?"
-    known = (f"{prefix}{name.upper()}" if prefix else name for name in Settings.model_fields)
+    known = (f"{prefix}{name.upper()}" if prefix else name for name in setting_names())
     return f"; known are {', '.join(known)}"
 
 

@@ -9,7 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from service.errors import ConfigurationError
-from service.settings import Settings, is_loopback, load_settings
+from service.access_settings import is_loopback
+from service.settings import Settings, load_settings
 
 
 @pytest.fixture(autouse=True)
