@@ -16,6 +16,7 @@ from service import __version__
 from service.access_settings import is_loopback
 from service.batcher import BatchPolicy
 from service.cpu import usable_cores
+from service.doors import auditor_of, gate_of
 from service.engine import EngineOptions, check_wheels
 from service.errors import ServiceError
 from service.loader import LoadOptions
@@ -28,11 +29,13 @@ from service.reloader import Control, Reloader, at_start
 from service.repository import Found, named, scan
 from service.settings import Settings
 from service.statistics import Statistics
+from service.web.auditor import Auditor
 from service.web.direct import DirectRoad
 from service.web.errors import ErrorAnswers
 from service.web.exchange import WebOptions, WebParts
 from service.web.guard import Guard
-from service.web.roads import make_pages, make_roads, openapi_of, routes_of
+from service.web.roads import make_pages, make_roads, openapi_of, public_paths, routes_of
+from service.web.security import Access, Gate
 from service.web.visit import Visits
 
 _log = logging.getLogger("onnxport.app")
@@ -112,13 +115,15 @@ def create_app(settings: Settings, found: Sequence[Found] | None = None) -> Fast
     check_wheels()
     if found is None:
         found = named(scan(settings.repository), settings.model_name)
+    auditor = auditor_of(settings)
+    gate = gate_of(settings, auditor)
     core = make_core(settings, found)
     app = FastAPI(
         title="onnxport",
         version=__version__,
         openapi_url=None,
         redirect_slashes=False,
-        lifespan=_lifespan(core, settings),
+        lifespan=_lifespan(core, settings, auditor),
         # Else FastAPI exports traces where OTEL_* variables are set; this server never calls out.
         telemetry={"auto_configure": False, "tracing": False, "metrics": False, "logs": False},
     )
@@ -138,49 +143,73 @@ def create_app(settings: Settings, found: Sequence[Found] | None = None) -> Fast
         options,
         repository=core.reloader,
         history=core.statistics,
+        auditor=auditor,
     )
-    set_up(app, parts, core.metrics, access_log=settings.access_log)
+    set_up(app, parts, core.metrics, gate=gate, access_log=settings.access_log)
     return app
 
 
-def set_up(app: FastAPI, parts: WebParts, metrics: Metrics, *, access_log: bool = True) -> None:
+def set_up(
+    app: FastAPI,
+    parts: WebParts,
+    metrics: Metrics,
+    *,
+    gate: Gate | None = None,
+    access_log: bool = True,
+) -> None:
     """Give an application its roads, its error answers and its outermost layer.
 
-    ``app.state.direct`` is the road in front of it, for a protocol class that can take it.
+    ``app.state.direct`` is the road in front of it, for a protocol class that can take it.  Without
+    a ``gate`` everybody may do everything.
     """
-    answers, visits = ErrorAnswers(metrics), Visits(metrics, access_log=access_log)
-    app.state.direct = DirectRoad(parts, answers, visits)
+    gate = gate or Gate()
+    answers = ErrorAnswers(metrics)
+    visits = Visits(metrics, access_log=access_log, auditor=parts.auditor)
     app.add_exception_handler(ServiceError, answers.service_error)
     app.add_exception_handler(HTTPException, answers.http_error)
     app.add_exception_handler(RequestValidationError, answers.validation_error)
     roads = make_roads(parts, metrics)
-    document = openapi_of(roads, version=__version__, root_path=parts.options.root_path)
+    access = {road.path: road.access for road in roads if road.method == "POST"}
+    app.state.direct = DirectRoad(parts, answers, visits, gate=gate, access=access)
+    document = openapi_of(roads, gate, version=__version__, root_path=parts.options.root_path)
     app.openapi = lambda: document  # type: ignore[method-assign] # FastAPI's own way to replace it
-    app.router.routes[:0] = routes_of((*roads, *make_pages(document, parts)))
+    parts.auditor.watch([road.path for road in roads if road.access is Access.PREDICT])
+    roads = (*roads, *make_pages(document, parts))
+    app.router.routes[:0] = routes_of(roads, gate)
     app.add_middleware(
         Guard,
-        metrics=metrics,
+        gate=gate,
+        public=public_paths(roads, gate),
+        errors=answers,
         visits=visits,
         max_body_bytes=parts.options.max_body_bytes,
     )
 
 
 def _lifespan(
-    core: Core, settings: Settings
+    core: Core, settings: Settings, auditor: Auditor
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         del app
-        if not is_loopback(settings.host):
-            _log.warning(
-                "listening on %s without access control%s: everybody who reaches it may use it",
-                settings.host,
-                f", as {TITLES[settings.platform]} asks" if settings.platform in TITLES else "",
-            )
+        _warn_if_open(settings)
+        auditor.open(__version__)
         await core.registry.open()
         try:
             yield
         finally:
             await core.aclose()
+            auditor.close()
 
     return lifespan
+
+
+def _warn_if_open(settings: Settings) -> None:
+    hosts = [settings.host] + ([] if settings.admin_port is None else [settings.admin_host])
+    for host in hosts:
+        if not is_loopback(host) and not settings.has_keys and settings.tls_client_ca is None:
+            _log.warning(
+                "listening on %s without access control%s: everybody who reaches it may use it",
+                host,
+                f", as {TITLES[settings.platform]} asks" if settings.platform in TITLES else "",
+            )

@@ -7,6 +7,7 @@ import logging
 import shlex
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -26,6 +27,7 @@ from service.errors import BundleError, ConfigurationError
 from service.reloader import at_start
 from service.repository import Found, named, scan
 from service.settings import Settings
+from service.tls import TlsFiles, server_context
 from service.web.edge import EdgeProtocol
 
 _log = logging.getLogger("onnxport.worker")
@@ -46,8 +48,9 @@ def serve(settings: Settings, *, ignored: Sequence[str] = ()) -> None:
             "cnn, or name a repository, a bundle or an .onnx file"
         )
     found = named(scan(settings.repository), settings.model_name)
-    app = create_app(settings, found)
-    listener = listen(settings.host, settings.port)
+    tls = tls_of(settings)
+    listeners = listen_all(settings)
+    app = create_app(with_ports(settings, listeners), found)
     config = uvicorn.Config(
         app,
         http=cast("type[asyncio.Protocol]", partial(EdgeProtocol, app.state.direct)),
@@ -66,11 +69,37 @@ def serve(settings: Settings, *, ignored: Sequence[str] = ()) -> None:
         _log.info("flags of KServe without a meaning here: %s", ", ".join(ignored))
     if settings.model_name and found and all(one.name != settings.model_name for one in found):
         _log.warning("no model is called %s: several keep their names", settings.model_name)
-    announce(settings, at_start(found, control_of(settings)), address_of(listener))
+    config.load()
+    # Its own options say too little: the least version, and certificates that are exchanged.
+    config.ssl = tls
+    address = address_of(listeners[0], secure=tls is not None)
+    announce(settings, at_start(found, control_of(settings)), address)
     # uvicorn raises the signal that ended it once more; the end was asked for, so it is no failure.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
-    uvicorn.Server(config).run(sockets=[listener])
+    uvicorn.Server(config).run(sockets=listeners)
+
+
+def tls_of(settings: Settings) -> ssl.SSLContext | None:
+    """Return what connections are wrapped in, None for plain HTTP; raises ConfigurationError."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    return server_context(TlsFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca))
+
+
+def listen_all(settings: Settings) -> list[socket.socket]:
+    """Open the main socket and, where one is wanted, the one for admin, in this order."""
+    main = listen(settings.host, settings.port)
+    if settings.admin_port is None:
+        return [main]
+    return [main, listen(settings.admin_host, settings.admin_port, prefix="admin-")]
+
+
+def with_ports(settings: Settings, listeners: Sequence[socket.socket]) -> Settings:
+    """Return the settings with the ports that were really taken: by them roads are told apart."""
+    names = ("port", "admin_port")
+    taken = {name: one.getsockname()[1] for name, one in zip(names, listeners, strict=False)}
+    return settings.model_copy(update=taken)
 
 
 def _leave(number: int, frame: FrameType | None) -> NoReturn:
@@ -78,24 +107,29 @@ def _leave(number: int, frame: FrameType | None) -> NoReturn:
     raise SystemExit(0)
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Open the listening socket; raises ConfigurationError with a remedy if it cannot be had."""
+def listen(host: str, port: int, *, prefix: str = "") -> socket.socket:
+    """Open the listening socket; raises ConfigurationError with a remedy if it cannot be had.
+
+    ``prefix`` stands before the names of the flags in question.
+    """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listener = socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
         reason = error.strerror or str(error)
         raise ConfigurationError(
-            f"cannot listen on {host}:{port}: {reason}; choose another with --host and --port"
+            f"cannot listen on {host}:{port}: {reason}; choose another with --{prefix}host and "
+            f"--{prefix}port"
         ) from error
     listener.settimeout(0)
     return listener
 
 
-def address_of(listener: socket.socket) -> str:
+def address_of(listener: socket.socket, *, secure: bool = False) -> str:
     """Return the URL under which the socket is reached."""
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if secure else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def announce(settings: Settings, found: Sequence[Found], address: str) -> None:

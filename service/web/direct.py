@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import orjson
 
 from service import logs
+from service.access import Identity
 from service.errors import ServiceError
 from service.inference import Prediction
 from service.web import binary, wire
@@ -24,6 +25,7 @@ from service.web.encoding import MIN_PACKED_BYTES, chosen, pack
 from service.web.errors import ErrorAnswers, internal_text
 from service.web.exchange import UnderWay, WebParts, deadline_of
 from service.web.response import Encoded, encode
+from service.web.security import Access, Gate
 from service.web.skim import Skimmer
 from service.web.visit import Visit, Visits
 from service.web.wire import InferCall
@@ -76,8 +78,21 @@ def is_plain(headers: Mapping[bytes, bytes], max_bytes: int) -> bool:
 class DirectRoad:
     """What all direct calls of a process share."""
 
-    def __init__(self, parts: WebParts, errors: ErrorAnswers, visits: Visits) -> None:
-        """Keep the parts; calls are begun on the event loop only."""
+    def __init__(
+        self,
+        parts: WebParts,
+        errors: ErrorAnswers,
+        visits: Visits,
+        *,
+        gate: Gate,
+        access: Mapping[str, Access],
+    ) -> None:
+        """Keep the parts; calls are begun on the event loop only.
+
+        ``access`` is what the table of roads says of the paths that this road takes.
+        """
+        self._gate = gate
+        self._access = {road: access[road] for road in (_ROAD, _VERSION_ROAD)}
         self.answers = parts.answers
         self.options = parts.options
         self.errors = errors
@@ -91,12 +106,19 @@ class DirectRoad:
         """The longest body that this road takes."""
         return min(MAX_BODY_BYTES, self.options.max_body_bytes)
 
+    def admit(
+        self, target: Target, headers: Sequence[tuple[bytes, bytes]], port: int | None
+    ) -> Identity | None:
+        """Return who calls, None if the way is not open to them; the other road says why."""
+        return self._gate.passes(self._access[target.road], headers, port)
+
     def begin(
         self,
         target: Target,
         headers: Mapping[bytes, bytes],
         body: bytes,
         *,
+        caller: Identity,
         client: str,
         respond: Respond,
     ) -> DirectCall:
@@ -106,6 +128,9 @@ class DirectRoad:
         )
         visit.road = target.road
         visit.received = len(body)
+        visit.caller = caller.name
+        if visit.hashes is not None:
+            visit.hashes.asked.update(body)
         call = DirectCall(self, visit, headers, respond)
         call.begin(target, body)
         return call
@@ -194,6 +219,7 @@ class DirectCall:
             raise outcome
         call = self._call
         assert call is not None
+        self._visit.version = outcome.version
         size = sum(value.nbytes for value in outcome.outputs.values())
         coding = self._headers.get(b"accept-encoding")
         # A number is at most about eight times as long as text, and short answers are not packed.
@@ -242,6 +268,8 @@ class DirectCall:
         self._over = True
         visit = self._visit
         visit.status, visit.sent = status, len(body)
+        if visit.hashes is not None:
+            visit.hashes.answered.update(body)
         head = b"%bcontent-length: %d\r\nx-request-id: %b\r\n" % (head, len(body), visit.id)
         self._respond(status, head, body)
         self._road.visits.close(visit)

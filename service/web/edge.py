@@ -13,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 from uvicorn.server import ServerState
 
+from service.access import ANYBODY
 from service.web.direct import DirectCall, DirectRoad, Target, is_plain, target_of
 
 
@@ -58,6 +59,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self._direct = direct
         self._target: Target | None = None
         self._turn: _Turn | None = None
+        self._caller = ANYBODY
         self._call_headers: dict[bytes, bytes] = {}
         self._body: list[bytes] = []
 
@@ -74,8 +76,11 @@ class EdgeProtocol(HttpToolsProtocol):
         if target is not None and self._is_free():
             headers = dict(self.headers)
             if is_plain(headers, self._direct.max_body_bytes):
-                self._target, self._call_headers, self._body = target, headers, []
-                return
+                caller = self._direct.admit(target, self.headers, self._port)
+                if caller is not None:
+                    self._target, self._call_headers, self._body = target, headers, []
+                    self._caller = caller
+                    return
         url, headers_seen, expect = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()
         self.url, self.expect_100_continue = url, expect
@@ -113,8 +118,17 @@ class EdgeProtocol(HttpToolsProtocol):
         turn = self._turn = _Turn(self._NO_EVENT)
         self.cycle = cast("RequestResponseCycle", turn)
         turn.call = self._direct.begin(
-            target, self._call_headers, body, client=self._client(), respond=self._respond
+            target,
+            self._call_headers,
+            body,
+            caller=self._caller,
+            client=self._client(),
+            respond=self._respond,
         )
+
+    @property
+    def _port(self) -> int | None:
+        return self.server[1] if self.server else None
 
     def _client(self) -> str:
         return self.client[0] if self.client else ""

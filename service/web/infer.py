@@ -14,6 +14,7 @@ from service.web import binary, wire
 from service.web.encoding import MIN_PACKED_BYTES, chosen, pack
 from service.web.exchange import (
     MODEL,
+    VERSION,
     WebParts,
     deadline_of,
     headers_of,
@@ -64,6 +65,7 @@ class Infer:
             name, version, call.inputs, wanted=call.wanted, deadline=deadline
         )
         prediction = await while_connected(receive, work)
+        scope[VERSION] = prediction.version
         await _answer(send, headers, await _encoded(call, prediction))
 
     def _decode(self, body: bytes, json_bytes: int | None, skimmer: Skimmer) -> InferCall:

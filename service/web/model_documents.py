@@ -59,8 +59,10 @@ def with_models(document: Document, views: Sequence[ModelView]) -> Document:
         ):
             verb = "predict" if general == _PREDICT else "infer"
             head = {"operationId": f"{verb}_model_{identity}", "tags": [_tag(view)]}
-            responses = _errors(document["paths"][general]["post"]) | operation["responses"]
-            paths[path] = {"post": {**head, **operation, "responses": responses}}
+            same = document["paths"][general]["post"]
+            responses = _errors(same) | operation["responses"]
+            secured = {"security": same["security"]} if "security" in same else {}
+            paths[path] = {"post": {**head, **operation, "responses": responses, **secured}}
     return {
         **document,
         "paths": paths,

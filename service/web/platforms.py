@@ -16,6 +16,7 @@ from service.errors import InvalidRequest, ModelNotReady, NotAcceptable, Unsuppo
 from service.registry import State
 from service.web.exchange import (
     MODEL,
+    VERSION,
     WebParts,
     deadline_of,
     headers_of,
@@ -112,6 +113,7 @@ class Invocations:
             work = self._answers.predict_raw(name, None, body, media_type, deadline=deadline)
         scope[MODEL] = name
         answered = await while_connected(receive, work)
+        scope[VERSION] = answered.version
         await send_answer(send, Call([]).answer(answered), answered, None)
 
 

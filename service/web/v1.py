@@ -20,6 +20,7 @@ from service.registry import ModelView, State
 from service.web import cloudevents, tfserving, wire
 from service.web.exchange import (
     MODEL,
+    VERSION,
     Models,
     WebParts,
     deadline_of,
@@ -152,6 +153,7 @@ class Predict:
             work = self._answers.predict(name, version, call.instances, deadline=deadline)
         scope[MODEL] = name
         answered = await while_connected(receive, work)
+        scope[VERSION] = answered.version
         await send_answer(send, call.answer(answered), answered, event)
 
     def _decoded(self, payload: bytes | dict[str, Any], name: str, version: int | None) -> Call:

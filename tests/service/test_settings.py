@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from service.errors import ConfigurationError
 from service.access_settings import is_loopback
+from service.errors import ConfigurationError
 from service.settings import Settings, load_settings
 
 
