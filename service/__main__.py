@@ -1,4 +1,4 @@
-"""The command line: serve, predict, inspect, verify."""
+"""The command line: serve, predict, inspect, verify, keys, audit."""
 
 # Heavy imports stand inside the verbs: `onnxport --help` must not wait for ONNX Runtime.
 # ruff: noqa: PLC0415
@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final, cast
 import typer
 
 from service import __version__
+from service.commands import add_commands
 from service.errors import ConfigurationError, ServiceError
 from service.logs import printable
 from service.platforms import KSERVE_FLAGS, KSERVE_IGNORED, KSERVE_REFUSED
@@ -67,6 +68,7 @@ def make_cli() -> typer.Typer:
     cli.command("serve")(with_settings(_serve))
     for name, verb in (("predict", _predict), ("inspect", _inspect), ("verify", _verify)):
         cli.command(name)(verb)
+    add_commands(cli)
     return cli
 
 

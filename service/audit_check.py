@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,8 +31,14 @@ class Check:
     continued: int = 0
 
 
-def check_files(files: Iterable[tuple[str, Iterable[bytes]]]) -> Check:
-    """Check lines file by file; ``files`` holds each one's name and lines, their ends kept."""
+def check_files(
+    files: Iterable[tuple[str, Iterable[bytes]]], *, must_hold: Collection[str] = ()
+) -> Check:
+    """Check lines file by file; ``files`` holds each one's name and lines, their ends kept.
+
+    ``must_hold`` are hashes that were noted before: lines that have them must still be there.
+    """
+    missing = set(must_hold)
     check, chains = Check(), dict[str, _Chain]()
     known_ends: set[str] = set()
     for name, lines in files:
@@ -44,7 +50,9 @@ def check_files(files: Iterable[tuple[str, Iterable[bytes]]]) -> Check:
             if problem:
                 check.problems.append(f"{where}: {problem}")
             before = hash_of(line.removesuffix(b"\n"))
+            missing.discard(before)
         known_ends |= {chain.last for chain in chains.values()} | {before}
+    check.problems += [f"no line has the hash {one[:64]}" for one in sorted(missing)]
     check.heads = {name: chain.last for name, chain in chains.items()}
     check.unclosed = sum(not chain.closed for chain in chains.values())
     return check

@@ -55,10 +55,11 @@ class Watched(Generic[T]):
             number = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             raise ConfigurationError(f"{self._path}: {error.strerror}") from error
+        about = os.fstat(number)
+        if not stat.S_ISREG(about.st_mode):
+            os.close(number)
+            raise ConfigurationError(f"{self._path}: expected a file")
         with os.fdopen(number, "rb") as file:
-            about = os.fstat(number)
-            if not stat.S_ISREG(about.st_mode):
-                raise ConfigurationError(f"{self._path}: expected a file")
             content = file.read(_MAX_BYTES + 1)
         if len(content) > _MAX_BYTES:
             raise ConfigurationError(f"{self._path}: longer than {_MAX_BYTES} bytes")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -35,19 +35,19 @@ class Guard:
         app: ASGIApp,
         *,
         gate: Gate,
-        public: Collection[tuple[str, str]],
+        public: Callable[[str, str], bool],
         errors: ErrorAnswers,
         visits: Visits,
         max_body_bytes: int,
     ) -> None:
         """Keep the limits, who lets callers in, and where to count.
 
-        ``public`` holds method and path of what needs no key; all else needs one, be there a road
-        or not.
+        ``public`` says of method and path whether they need no key; all else needs one, be there
+        a road or not.
         """
         self._app = app
         self._gate = gate
-        self._public = frozenset(public)
+        self._public = public
         self._errors = errors
         self._visits = visits
         self._max_body_bytes = max_body_bytes
@@ -98,7 +98,7 @@ class Guard:
 
     def _admit(self, scope: Scope) -> None:
         """Note who calls; raise what stands in the way before a byte of the body is read."""
-        public = (scope["method"], path_of(scope)) in self._public
+        public = self._public(scope["method"], path_of(scope))
         scope[CALLER] = self._gate.identify(scope["headers"], public=public)
         length = headers_of(scope).get(b"content-length", b"")
         if length.isdigit() and int(length) > self._max_body_bytes:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from starlette.exceptions import HTTPException
-from starlette.routing import Route
+from starlette.routing import Route, compile_path
 from starlette.types import Receive, Scope, Send
 
 from service.metrics import Metrics
@@ -173,14 +174,25 @@ def routes_of(roads: Sequence[Road], gate: Gate) -> list[RoadRoute]:
     return [RoadRoute(road, gate) for road in roads]
 
 
-def public_paths(roads: Sequence[Road], gate: Gate) -> frozenset[tuple[str, str]]:
-    """Return method and path of the roads that need no key; a template is not among them."""
-    paths = [
-        (road.method, road.path)
-        for road in roads
-        if road.method and gate.is_public(road.access) and "{" not in road.path
-    ]
-    return frozenset(paths + [("HEAD", path) for method, path in paths if method == "GET"])
+def public_paths(roads: Sequence[Road], gate: Gate) -> Callable[[str, str], bool]:
+    """Return what says of method and path whether they need no key, before a road is looked for."""
+    exact: set[tuple[str, str]] = set()
+    templates: list[tuple[str, re.Pattern[str]]] = []
+    for road in roads:
+        if road.method is None or not gate.is_public(road.access):
+            continue
+        for method in (road.method, "HEAD") if road.method == "GET" else (road.method,):
+            if "{" in road.path:
+                templates.append((method, compile_path(road.path)[0]))
+            else:
+                exact.add((method, road.path))
+
+    def is_public(method: str, path: str) -> bool:
+        return (method, path) in exact or any(
+            method == one and pattern.match(path) for one, pattern in templates
+        )
+
+    return is_public
 
 
 def openapi_of(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fastapi import FastAPI
 
 from service.app import set_up
 from service.metrics import Metrics
 from service.statistics import Statistics
+from service.web.auditor import Auditor
 from service.web.exchange import Answers, Models, Repository, WebOptions, WebParts
+from service.web.security import Gate
 from tests.support.fakes import EchoAnswers, FakeModels, FakeRepository
 
 
@@ -17,11 +21,13 @@ def make_app(
     answers: Answers | None = None,
     options: WebOptions | None = None,
     repository: Repository | None = None,
+    gate: Gate | None = None,
+    auditor: Auditor | None = None,
 ) -> FastAPI:
     """Return an application whose roads lead to the given stand-ins."""
     app = FastAPI(openapi_url=None, redirect_slashes=False)
     parts = make_parts(models=models, answers=answers, options=options, repository=repository)
-    set_up(app, parts, Metrics("0"))
+    set_up(app, replace(parts, auditor=auditor or Auditor()), Metrics("0"), gate=gate)
     return app
 
 
