@@ -22,6 +22,15 @@ from service.watched import Watched
 # Seconds by which the clocks of two machines may differ.
 _LEEWAY = 10
 _MAX_NAME = 64
+# What the library says of tokens that are none, and what it lets through of Python's own.
+_BAD_TOKEN = (
+    jwt.exceptions.PyJWTError,
+    ValueError,
+    TypeError,
+    KeyError,
+    ArithmeticError,
+    RecursionError,
+)
 _KEY_TYPES: Mapping[str, str] = {"RS": "RSA", "PS": "RSA", "ES": "EC", "Ed": "OKP"}
 
 
@@ -116,7 +125,7 @@ def verified(token: bytes, keys: tuple[PublicKey, ...], rules: TokenRules) -> Id
         )
         # The library leaves numbers to us that no clock shows.
         expires = float(claims["exp"])
-    except (jwt.exceptions.PyJWTError, ValueError, TypeError, KeyError, RecursionError):
+    except _BAD_TOKEN:
         return None
     scopes = scopes_of(_scope_words(claims.get(rules.scope_claim), rules.scope_prefix))
     return Identity(_name(str(claims["sub"])), scopes, expires) if math.isfinite(expires) else None
