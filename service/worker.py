@@ -74,6 +74,9 @@ def serve(settings: Settings, *, ignored: Sequence[str] = ()) -> None:
     config.ssl = tls
     address = address_of(listeners[0], secure=tls is not None)
     announce(settings, at_start(found, control_of(settings)), address)
+    for one in listeners[1:]:
+        fields = {"address": address_of(one, secure=tls is not None)}
+        _log.info("listening for admin", extra={"fields": fields})
     # uvicorn raises the signal that ended it once more; the end was asked for, so it is no failure.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
@@ -139,6 +142,7 @@ def announce(settings: Settings, found: Sequence[Found], address: str) -> None:
     first = sorted(newest, key=lambda one: not one.is_bundle)[:_SHOWN]
     calls = [example_call(one, address) for one in first]
     calls += [f"curl {address}/v1/models/{one.name}/info" for one in first[:1]]
+    calls = [_with_key(call, settings) for call in calls]
     if not logs.is_text(settings.log_format, sys.stderr):
         fields = {
             "address": address,
@@ -163,9 +167,16 @@ def announce(settings: Settings, found: Sequence[Found], address: str) -> None:
 
 def _how_to_fill(settings: Settings, address: str) -> str:
     if settings.model_control == "explicit":
-        load = f"curl -X POST {address}/v2/repository/models/NAME/load"
+        load = _with_key(f"curl -X POST {address}/v2/repository/models/NAME/load", settings)
         return f"No model is loaded yet; load one with: {load}"
     return "It holds no model yet; train one with: onnxport-train cnn"
+
+
+def _with_key(call: str, settings: Settings) -> str:
+    """Return a curl line with a place for the key, where one is needed."""
+    if not settings.has_keys:
+        return call
+    return call.replace("curl ", 'curl -H "X-API-Key: $KEY" ', 1)
 
 
 def example_call(found: Found, address: str) -> str:

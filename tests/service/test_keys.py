@@ -16,21 +16,11 @@ from service.access import Identity, Scope
 from service.authority import Authority, FixedKeys, KeyFile
 from service.errors import ConfigurationError
 from service.keys import PREFIX, digest_of, find, new_key, parse_keys, toml_lines
-from tests.support.access import NOW, Clock, make_key, secret
+from tests.support.access import NOW, Clock, make_key, secret, toml
 
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)
 SCOPES = st.lists(st.sampled_from(Scope), min_size=1, unique=True)
 TIMES = st.datetimes(datetime(1990, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
-
-
-def toml(*names: str, scopes: str = '["predict"]', expires: str = "") -> str:
-    """Return a key file that lets in the keys of `make_key`."""
-    entries = [
-        f'[[key]]\nname = "{name}"\nsha256 = "{digest_of(secret(name).encode()).hex()}"\n'
-        f"scopes = {scopes}\n" + (f"expires = {expires}\n" if expires else "")
-        for name in names
-    ]
-    return "\n".join(entries)
 
 
 def known(authority: Authority, *names: str) -> list[str]:

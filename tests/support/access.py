@@ -54,3 +54,13 @@ def secret(name: str) -> str:
 def bearer(name: str) -> dict[str, str]:
     """Return the header that shows a key of `make_key`."""
     return {"Authorization": f"Bearer {secret(name)}"}
+
+
+def toml(*names: str, scopes: str = '["predict"]', expires: str = "") -> str:
+    """Return a key file that lets in the keys of `make_key`."""
+    entries = [
+        f'[[key]]\nname = "{name}"\nsha256 = "{digest_of(secret(name).encode()).hex()}"\n'
+        f"scopes = {scopes}\n" + (f"expires = {expires}\n" if expires else "")
+        for name in names
+    ]
+    return "\n".join(entries)

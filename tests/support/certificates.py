@@ -1,7 +1,5 @@
 """An authority of our own and certificates that it signs."""
 
-
-
 from __future__ import annotations
 
 import ipaddress
