@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import ipaddress
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import urlsplit
@@ -16,7 +16,7 @@ from service.access import ANYBODY, Identity, Scope
 from service.authority import MAX_CREDENTIAL_BYTES, Authority
 from service.errors import Forbidden, HostNotAllowed, ServiceError, Unauthenticated
 
-Headers = Iterable[tuple[bytes, bytes]]
+Headers = Sequence[tuple[bytes, bytes]]
 
 HOW = "send 'Authorization: Bearer KEY' or 'X-API-Key: KEY'"
 
@@ -41,6 +41,7 @@ SCOPE: Mapping[Access, Scope | None] = {
     Access.PREDICT: Scope.PREDICT,
     Access.ADMIN: Scope.ADMIN,
 }
+_CREDENTIALS = frozenset({b"authorization", b"x-api-key"})
 # Predictions may be large and many; they stay off the port that must answer in any case.
 _ON_ADMIN_PORT = frozenset(Access) - {Access.PREDICT}
 _ON_MAIN_PORT = frozenset(Access) - {Access.ADMIN}
@@ -149,30 +150,28 @@ def credential_of(headers: Headers) -> bytes | None:
     Triton's client can only be told a user and a password: the password is the key then.  Raises
     Unauthenticated for more than one: a proxy in front may have looked at the other.
     """
-    found: set[bytes] = set()
+    found = b""
     for name, value in headers:
-        if name == b"x-api-key":
-            found.add(value.strip())
-        elif name == b"authorization":
-            found.add(_authorization(value))
-    found.discard(b"")
-    if len(found) > 1:
-        raise Unauthenticated("several keys: send one", shown=True)
-    return found.pop() if found else None
+        if name in _CREDENTIALS:
+            shown = value.strip() if name == b"x-api-key" else _authorization(value)
+            if found and shown and shown != found:
+                raise Unauthenticated("several keys: send one", shown=True)
+            found = shown or found
+    return found or None
 
 
 def _authorization(value: bytes) -> bytes:
     """Return what an Authorization header shows; empty for schemes that are not ours."""
     scheme, _, rest = value.strip().partition(b" ")
-    match scheme.lower():
-        case b"bearer":
-            return rest.strip()
-        case b"basic" if len(rest) <= 2 * MAX_CREDENTIAL_BYTES:
-            try:
-                return base64.b64decode(rest.strip(), validate=True).partition(b":")[2]
-            except binascii.Error:
-                return b""
-    return b""
+    kind = scheme.lower()
+    if kind == b"bearer":
+        return rest.strip()
+    if kind != b"basic" or len(rest) > 2 * MAX_CREDENTIAL_BYTES:
+        return b""
+    try:
+        return base64.b64decode(rest.strip(), validate=True).partition(b":")[2]
+    except binascii.Error:
+        return b""
 
 
 def host_of(headers: Headers) -> str:
