@@ -27,6 +27,7 @@ NOTHING = "0" * 64
 START, HERE, ROTATED = "start", "here", "rotated"
 
 _TAIL_BYTES = 64 << 10
+_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 def hash_of(line: bytes) -> str:
@@ -58,6 +59,13 @@ class AuditLog:
         self._chain = ""
         self._count = 0
         self._last = NOTHING
+
+    def prepare(self) -> None:
+        """See whether the file can be written; raises AuditUnavailable if not."""
+        try:
+            os.close(os.open(self._path, _FLAGS, 0o600))
+        except OSError as error:
+            raise AuditUnavailable(f"{self._path}: {error.strerror}") from error
 
     def write(self, event: str, fields: Mapping[str, object], *, durable: bool = True) -> None:
         """Append a line; ``durable`` waits until the disk has it.
@@ -98,8 +106,7 @@ class AuditLog:
 
     def _open(self) -> None:
         # Nobody but the owner: it tells who did what.
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._file = os.open(self._path, flags, 0o600)
+        self._file = os.open(self._path, _FLAGS, 0o600)
         try:
             with _alone(self._file):
                 self._begin_chain()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from service.audit import AuditLog
 from service.authority import Authority, FixedKeys, KeyFile, Source
-from service.errors import ConfigurationError
+from service.errors import AuditUnavailable, ConfigurationError
 from service.keys import parse_keys
 from service.settings import Settings
 from service.web.auditor import Auditor
@@ -26,10 +26,17 @@ def gate_of(settings: Settings, auditor: Auditor) -> Gate:
 
 
 def auditor_of(settings: Settings) -> Auditor:
-    """Return what writes the audit log, or what writes nothing."""
+    """Return what writes the audit log, or what writes nothing.
+
+    Raises ConfigurationError if the file cannot be written.
+    """
     if settings.audit_log is None:
         return Auditor()
     log = AuditLog(settings.audit_log, max_bytes=settings.audit_max_bytes)
+    try:
+        log.prepare()
+    except AuditUnavailable as error:
+        raise ConfigurationError(f"audit_log: {error}") from error
     return Auditor(log, predictions=settings.audit_predictions)
 
 

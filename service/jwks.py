@@ -157,5 +157,6 @@ def _scope_words(claim: object, prefix: str) -> str:
 
 
 def _name(subject: str) -> str:
-    """Return a subject as a log can hold it, told apart from a key's name."""
-    return "jwt:" + subject[:_MAX_NAME]
+    """Return a subject as a line of a log can hold it, told apart from a key's name."""
+    plain = subject if subject.isascii() and subject.isprintable() else ascii(subject)[1:-1]
+    return "jwt:" + plain[:_MAX_NAME]

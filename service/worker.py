@@ -95,7 +95,11 @@ def listen_all(settings: Settings) -> list[socket.socket]:
     main = listen(settings.host, settings.port)
     if settings.admin_port is None:
         return [main]
-    return [main, listen(settings.admin_host, settings.admin_port, prefix="admin-")]
+    try:
+        return [main, listen(settings.admin_host, settings.admin_port, prefix="admin-")]
+    except ConfigurationError:
+        main.close()
+        raise
 
 
 def with_ports(settings: Settings, listeners: Sequence[socket.socket]) -> Settings:

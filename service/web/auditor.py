@@ -73,6 +73,7 @@ class Auditor:
             await self._noted(self._log, fields, error.code)
             raise
         except BaseException:
+            # Also where the caller or the server has gone: the log must not leave it open.
             await self._noted(self._log, fields, "interrupted")
             raise
         await self._noted(self._log, fields, "done")

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from service.app import create_app
 from service.errors import ConfigurationError
 from service.registry import State
 from service.settings import Settings, load_settings
 from tests.support import models
-from tests.support.access import Closed, bearer, toml
+from tests.support.access import Closed, bearer, secret, toml
 from tests.support.apps import make_app
 from tests.support.clients import client_of, on_a_socket
 from tests.support.fakes import FakeModels, view
+from tests.support.remote import running
 
 INFER = "/v2/models/doubler/infer"
 BODY = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1, 2]}]}
@@ -57,6 +61,7 @@ def refusal(**given: object) -> str:
         ({"admin_port": "9000", "admin_host": "0.0.0.0"}, ["0.0.0.0", "--allow-open"]),
         ({"keys": "nonsense"}, ["keys: not TOML"]),
         ({"keys_file": "none.toml"}, ["none.toml: No such file"]),
+        ({"audit_log": "none/audit.log"}, ["audit_log: none/audit.log: No such file"]),
     ],
 )
 def test_what_cannot_be_meant_is_refused(given: dict[str, object], parts: list[str]) -> None:
@@ -136,6 +141,32 @@ async def test_probes_learn_no_names_of_models() -> None:
                 answer = await client.get(path, headers=bearer(key) if key else {})
                 assert answer.status_code == 503
                 assert ("secret-project" in answer.text) is told
+
+
+def test_the_documented_samples_work_with_a_key(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They take it from a variable; the document is valid."""
+    keys = toml("app", scopes='["read", "predict"]')
+    monkeypatch.setenv("KEY", secret("app"))
+    with running(create_app(Settings(repository=repository, keys=keys))) as address:
+        document: dict[str, Any] = {}
+        while not document.get("x-models"):
+            document = httpx.get(f"{address}/openapi.json", headers=bearer("app")).json()
+        assert list(OpenAPIV31SpecValidator(document).iter_errors()) == []
+        samples = [
+            (one["lang"], one["source"])
+            for path in ("/v1/models/doubler:predict", "/v2/models/doubler/infer")
+            for one in document["paths"][path]["post"]["x-codeSamples"]
+        ]
+        assert [language for language, _ in samples] == ["Shell", "Python"] * 2
+        for language, source in samples:
+            command = ["bash", "-c"] if language == "Shell" else [sys.executable, "-c"]
+            done = subprocess.run(
+                [*command, source], capture_output=True, text=True, check=True
+            ).stdout
+            assert "error" not in done, done
+            assert done.strip()
 
 
 def lines_of(file: Path) -> list[dict[str, Any]]:

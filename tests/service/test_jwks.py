@@ -165,6 +165,16 @@ def test_the_claim_of_scopes(claim: object, scopes: set[str]) -> None:
     assert found.scopes == scopes
 
 
+@given(st.text(min_size=1))
+def test_a_subject_becomes_a_name_that_a_log_can_hold(subject: str) -> None:
+    """Short, and of printable ASCII, whatever the issuer wrote."""
+    found = verified(token("ed", sub=subject), KEYS, RULES)
+    assert found is not None
+    assert found.name.isascii()
+    assert found.name.isprintable()
+    assert len(found.name) <= 68
+
+
 def test_scopes_may_have_another_claim_and_a_prefix() -> None:
     """As issuers that serve several services do."""
     rules = TokenRules(

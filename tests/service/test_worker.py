@@ -11,7 +11,14 @@ import pytest
 from service.errors import ConfigurationError
 from service.repository import scan
 from service.settings import Settings
-from service.worker import address_of, announce, example_call, listen
+from service.worker import (
+    address_of,
+    announce,
+    example_call,
+    listen,
+    listen_all,
+    with_ports,
+)
 from tests.support import models
 
 
@@ -59,6 +66,32 @@ def test_the_message_of_a_server_that_waits_to_be_told(
     text = capsys.readouterr().err
     assert "curl -X POST http://h:1/v2/repository/models/NAME/load" in text
     assert "onnxport-train" not in text
+
+
+def test_the_message_of_a_server_that_asks_for_keys(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every call has a place for one."""
+    models.series_bundle(tmp_path)
+    settings = Settings(repository=tmp_path, log_format="text", keys="key = []")
+    announce(settings, scan(tmp_path), "https://h:1")
+    text = capsys.readouterr().err
+    assert text.count("curl ") == text.count('curl -H "X-API-Key: $KEY" ') == 2
+
+
+def test_the_admin_port_is_one_more_listener(tmp_path: Path) -> None:
+    """Roads are told apart by the ports that were really taken."""
+    settings = Settings(repository=tmp_path, port=0, admin_port=0)
+    main, admin = listen_all(settings)
+    with main, admin:
+        taken = with_ports(settings, [main, admin])
+        assert (taken.port, taken.admin_port) == (main.getsockname()[1], admin.getsockname()[1])
+        assert address_of(admin, secure=True) == f"https://127.0.0.1:{taken.admin_port}"
+        busy = Settings(repository=tmp_path, port=0, admin_port=taken.admin_port)
+        with pytest.raises(ConfigurationError, match="--admin-port"):
+            listen_all(busy)
+    (only,) = listen_all(Settings(repository=tmp_path, port=0))
+    only.close()
 
 
 def test_a_model_with_several_versions_is_named_once(
