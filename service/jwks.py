@@ -136,7 +136,8 @@ def _key_of(
 ) -> jwt.PyJWK | None:
     """Return the key that a token's head means; what the head says is the caller's word only."""
     algorithm = head.get("alg")
-    if not isinstance(algorithm, str) or algorithm not in rules.algorithms:
+    # A token that says what must be understood says it to somebody else.
+    if not isinstance(algorithm, str) or algorithm not in rules.algorithms or "crit" in head:
         return None
     name = head.get("kid")
     kind = _KEY_TYPES[algorithm[:2]]

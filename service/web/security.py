@@ -67,7 +67,8 @@ class Gate:
         self._policy = policy or Policy()
         self._authority = authority
         # Nothing to be asked of anybody but for admin: the fast road shall not pay for it.
-        self._free = authority is None and not self._policy.hosts and not self._policy.admin_port
+        rules = self._policy
+        self._free = authority is None and not rules.hosts and rules.admin_port is None
 
     @property
     def closed(self) -> bool:

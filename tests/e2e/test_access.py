@@ -74,6 +74,7 @@ def test_a_server_with_keys_tls_an_admin_port_and_an_audit_log(tmp_path: Path) -
 def test_a_new_key_is_shown_once_and_its_lines_are_a_key_file(tmp_path: Path) -> None:
     """What goes to standard output may be appended to the file; the key goes elsewhere."""
     file = tmp_path / "keys.toml"
+    key = ""
     for name in ("first", "second"):
         command = [sys.executable, "-m", "service", "keys", "new", name, "--scopes", "read,predict"]
         with file.open("ab") as out:
