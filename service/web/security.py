@@ -82,12 +82,8 @@ class Gate:
     def identify(self, headers: Headers, *, public: bool) -> Identity:
         """Return who calls; on a ``public`` road nobody has to say it.
 
-        Raises Unauthenticated, or HostNotAllowed where the caller names an address that is not
-        ours.  Probes of health name whatever address they know.
+        Raises Unauthenticated.
         """
-        hosts = self._policy.hosts
-        if hosts and not public and (name := host_of(headers)) not in hosts:
-            raise HostNotAllowed(f"Host '{name[:80]}': this server does not answer to it")
         if self._authority is None:
             return ANYBODY
         try:
@@ -110,7 +106,14 @@ class Gate:
     def authorize(
         self, identity: Identity, access: Access, headers: Headers, port: int | None
     ) -> None:
-        """Let a known caller onto a road, or raise Forbidden, Unauthenticated or a 404."""
+        """Let a known caller onto a road, or raise Forbidden, Unauthenticated or a 404.
+
+        HostNotAllowed is raised where the caller names an address that is not ours; probes of
+        health name whatever address they know.
+        """
+        hosts = self._policy.hosts
+        if hosts and access is not Access.HEALTH and (name := host_of(headers)) not in hosts:
+            raise HostNotAllowed(f"Host '{name[:80]}': this server does not answer to it")
         if not on_port(access, port, self._policy.admin_port):
             raise HTTPException(404)
         if self._authority is not None and access not in self._policy.public:
@@ -120,7 +123,7 @@ class Gate:
             if needed is not None and needed not in identity.scopes:
                 raise Forbidden(f"key '{identity.name}': scope '{needed}' is needed here")
         if access is Access.ADMIN:
-            refuse_foreign(headers, closed=self.closed, hosts=self._policy.hosts)
+            refuse_foreign(headers, closed=self.closed, hosts=hosts)
 
     def passes(self, access: Access, headers: Headers, port: int | None) -> Identity | None:
         """Return who calls if the road is open to them, else None; the other road says why."""

@@ -216,6 +216,20 @@ async def test_what_may_be_public_is_the_operators_choice() -> None:
             assert (await ask(client, "GET", path)).status_code == 401
 
 
+async def test_a_host_that_is_not_listed_is_400_on_every_road_but_health() -> None:
+    """Also where what is read needs no key, and on the direct road."""
+    policy = Policy(
+        public=frozenset({Access.HEALTH, Access.READ}), hosts=frozenset({"models.example"})
+    )
+    async with on_a_socket(closed_app(policy)) as client:
+        for host, expected in (("rebound.example", 400), ("Models.Example:80", 200)):
+            headers = {**bearer("all"), "Host": host}
+            assert (await client.get("/v2", headers=headers)).status_code == expected
+            answer = await client.post(INFER, json=BODY, headers=headers)
+            assert answer.status_code == expected
+            assert (await client.get("/livez", headers=headers)).status_code == 200
+
+
 async def test_refusals_leave_no_key_in_log_or_answer(
     client: httpx.AsyncClient, log: StringIO
 ) -> None:

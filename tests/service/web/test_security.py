@@ -95,11 +95,13 @@ def test_no_host_or_several_name_nothing() -> None:
 def test_only_listed_hosts_are_answered_where_some_are_listed() -> None:
     """Probes of health, which know an address only, are not asked."""
     gate = Gate(Policy(hosts=frozenset({"models.example"})))
-    assert gate.identify([(b"host", b"Models.Example:443")], public=False) is ANYBODY
-    gate.identify([(b"host", b"10.0.0.7")], public=True)
-    for headers in ([(b"host", b"evil.example")], []):
+    gate.authorize(ANYBODY, Access.READ, [(b"host", b"Models.Example:443")], None)
+    gate.authorize(ANYBODY, Access.HEALTH, [(b"host", b"10.0.0.7")], None)
+    refused: list[Pairs] = [[(b"host", b"evil.example")], []]
+    for headers in refused:
         with pytest.raises(HostNotAllowed):
-            gate.identify(headers, public=False)
+            gate.authorize(ANYBODY, Access.READ, headers, None)
+        assert gate.passes(Access.PREDICT, headers, None) is None
 
 
 def page(host: str, origin: str = "", site: str = "") -> Pairs:
