@@ -10,6 +10,7 @@ import socket
 import ssl
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -49,8 +50,28 @@ def serve(settings: Settings, *, ignored: Sequence[str] = ()) -> None:
         )
     found = named(scan(settings.repository), settings.model_name)
     tls = tls_of(settings)
-    listeners = listen_all(settings)
-    app = create_app(with_ports(settings, listeners), found)
+    with ExitStack() as stack:
+        listeners = [stack.enter_context(one) for one in listen_all(settings)]
+        config = _config(with_ports(settings, listeners), found, tls)
+        if ignored:
+            _log.info("flags of KServe without a meaning here: %s", ", ".join(ignored))
+        if settings.model_name and found and all(one.name != settings.model_name for one in found):
+            _log.warning("no model is called %s: several keep their names", settings.model_name)
+        main, *others = (address_of(one, secure=tls is not None) for one in listeners)
+        announce(settings, at_start(found, control_of(settings)), main)
+        for address in others:
+            _log.info("listening for admin", extra={"fields": {"address": address}})
+        # uvicorn raises the signal that ended it once more; the end was asked for, so it is no
+        # failure.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _leave)
+        uvicorn.Server(config).run(sockets=listeners)
+
+
+def _config(
+    settings: Settings, found: Sequence[Found], tls: ssl.SSLContext | None
+) -> uvicorn.Config:
+    app = create_app(settings, found)
     config = uvicorn.Config(
         app,
         http=cast("type[asyncio.Protocol]", partial(EdgeProtocol, app.state.direct)),
@@ -65,22 +86,10 @@ def serve(settings: Settings, *, ignored: Sequence[str] = ()) -> None:
         timeout_keep_alive=max(1, round(settings.keep_alive)),
         timeout_graceful_shutdown=max(1, round(settings.grace)),
     )
-    if ignored:
-        _log.info("flags of KServe without a meaning here: %s", ", ".join(ignored))
-    if settings.model_name and found and all(one.name != settings.model_name for one in found):
-        _log.warning("no model is called %s: several keep their names", settings.model_name)
     config.load()
     # Its own options say too little: the least version, and certificates that are exchanged.
     config.ssl = tls
-    address = address_of(listeners[0], secure=tls is not None)
-    announce(settings, at_start(found, control_of(settings)), address)
-    for one in listeners[1:]:
-        fields = {"address": address_of(one, secure=tls is not None)}
-        _log.info("listening for admin", extra={"fields": fields})
-    # uvicorn raises the signal that ended it once more; the end was asked for, so it is no failure.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _leave)
-    uvicorn.Server(config).run(sockets=listeners)
+    return config
 
 
 def tls_of(settings: Settings) -> ssl.SSLContext | None:
