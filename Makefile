@@ -1,5 +1,5 @@
 # Every target calls a script, so that people, the README and CI run the same commands.
-.PHONY: help install serve train test proof format baselines goals clean
+.PHONY: help install serve train test proof format baselines goals bench bench-full bench-peers clean
 
 help:
 	@echo "make serve   install, train what models/ lacks, serve it on http://127.0.0.1:8080"
@@ -7,6 +7,7 @@ help:
 	@echo "make test    every gate: format, lint, types, import contracts, tests, wheel"
 	@echo "make proof   the longer proofs that CI also runs"
 	@echo "make goals   train every recipe with three seeds and report the accuracy (about 20 minutes)"
+	@echo "make bench   measure the speed on synthetic models (minutes); bench-full, bench-peers: more"
 	@echo "make format  put the code into the one format"
 
 install:
@@ -21,7 +22,6 @@ serve: train
 test: install
 	@scripts/check
 	@scripts/test
-	@scripts/test-without-torch
 	@scripts/test-wheel
 
 proof: install
@@ -30,9 +30,19 @@ proof: install
 goals: install
 	@scripts/goals
 
+bench: install
+	@scripts/bench --plan quick
+
+bench-full: train
+	@scripts/bench --plan full
+	@scripts/bench --servers onnxport-one-core --models resnet18 --encodings binary --factors 1.2,2
+
+bench-peers: install
+	@scripts/bench --plan peers
+
 format: install
-	@.venv/bin/ruff format service training tests scripts
-	@.venv/bin/ruff check --fix service training tests scripts
+	@.venv/bin/ruff format service training tests scripts benchmarks
+	@.venv/bin/ruff check --fix service training tests scripts benchmarks
 
 clean:
-	rm -rf .venv .venvs models runs dist build .mypy_cache .ruff_cache .coverage*
+	rm -rf .venv .venvs .benchmarks models runs dist build .mypy_cache .ruff_cache .coverage*

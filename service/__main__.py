@@ -19,7 +19,8 @@ from service.commands import add_commands
 from service.errors import ConfigurationError, ServiceError
 from service.logs import printable
 from service.platforms import KSERVE_FLAGS, KSERVE_IGNORED, KSERVE_REFUSED
-from service.settings import Settings, load_settings, setting_names
+from service.settings import Settings, setting_names
+from service.sources import load_settings
 
 
 class Output(StrEnum):
@@ -168,9 +169,9 @@ def _serve(
         ours["repository"] = path
     settings = load_settings(ours, config=config, kserve=kserve)
 
-    from service.worker import serve
+    from service.launch import launch
 
-    serve(settings, ignored=[f"--{name}" for name in kserve if name in KSERVE_IGNORED])
+    launch(settings, ignored=[f"--{name}" for name in kserve if name in KSERVE_IGNORED])
 
 
 def _predict(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -18,8 +19,11 @@ from service.batcher import BatchPolicy
 from service.cpu import usable_cores
 from service.doors import auditor_of, gate_of
 from service.engine import EngineOptions, check_wheels
-from service.errors import ServiceError
-from service.loader import LoadOptions
+from service.errors import ConfigurationError, ServiceError
+from service.figures import OwnFigures, SharedFigures
+from service.loader import LoadOptions, load_model
+from service.member import Member, SharedModels, SharedRepository
+from service.memory import keep_for_good, let_go
 from service.metrics import Metrics
 from service.observer import Observers
 from service.platforms import TITLES
@@ -29,11 +33,14 @@ from service.reloader import Control, Reloader, at_start
 from service.repository import Found, named, scan
 from service.settings import Settings
 from service.statistics import Statistics
+from service.tuning import TuningOptions
 from service.web.auditor import Auditor
 from service.web.direct import DirectRoad
+from service.web.edge import Edge
 from service.web.errors import ErrorAnswers
 from service.web.exchange import WebOptions, WebParts
 from service.web.guard import Guard
+from service.web.limits import EdgeLimits
 from service.web.roads import make_pages, make_roads, openapi_of, public_paths, routes_of
 from service.web.security import Access, Gate
 from service.web.visit import Visits
@@ -52,6 +59,7 @@ class Core:
     executors: tuple[ThreadPoolExecutor, ...]
     metrics: Metrics
     statistics: Statistics
+    member: Member | None = None
 
     async def aclose(self) -> None:
         """Answer what runs, close the models, end the threads."""
@@ -61,37 +69,83 @@ class Core:
             executor.shutdown()
 
 
-def make_core(settings: Settings, found: Sequence[Found]) -> Core:
+def make_core(settings: Settings, found: Sequence[Found], member: Member | None = None) -> Core:
     """Build the runtime for these models; nothing is loaded yet.
 
-    Raises ConfigurationError if one that is to be loaded at the start is not among them.
+    A ``member`` is one of several workers.  Raises ConfigurationError if a model that is to be
+    loaded at the start, or that answers where none is named, is not among those that were found.
     """
-    threads = usable_cores() if settings.threads == "auto" else settings.threads
+    threads = _threads(settings, member)
     # Each kind of work has threads of its own: a queue of pictures, or models that are loaded
     # while others answer, must not hold up a run.
     runs = ThreadPoolExecutor(threads, thread_name_prefix="engine")
     inputs = ThreadPoolExecutor(threads, thread_name_prefix="inputs")
-    loads = ThreadPoolExecutor(threads, thread_name_prefix="loads")
+    # Where one load takes long, others go on beside it.
+    loads = ThreadPoolExecutor(max(2, threads), thread_name_prefix="loads")
     metrics, statistics = Metrics(__version__), Statistics()
-    observer = Observers(metrics, statistics)
+    observer = Observers(metrics, statistics, *([member] if member else ()))
     control = control_of(settings)
     registry = Registry(
-        at_start(found, control),
-        options=load_options(settings),
+        first_models(found, control, member),
+        options=replace(
+            load_options(settings),
+            tuning=TuningOptions(calibrate=True, cache=settings.cache_folder),
+        ),
         policy=BatchPolicy(
             max_rows=settings.max_batch_rows,
             queue_rows=settings.queue_rows,
             concurrency=threads,
+            max_wait=settings.max_wait_ms / 1e3,
+            queue_bytes=settings.queue_bytes,
         ),
-        readiness=Readiness(settings.readiness == "strict", settings.ready_requires),
+        readiness=readiness_of(settings, found),
         executor=runs,
         loads=loads,
         observer=observer,
+        load=member.quarantine.load if member else load_model,
     )
     reloader = Reloader(registry, settings.repository, control, model_name=settings.model_name)
     predictor = Predictor(registry, inputs, observer, max_instances=settings.queue_rows)
     executors = (runs, inputs, loads)
-    return Core(tuple(found), registry, reloader, predictor, executors, metrics, statistics)
+    if member is not None:
+        member.join(registry, reloader, metrics, statistics)
+    return Core(tuple(found), registry, reloader, predictor, executors, metrics, statistics, member)
+
+
+def _threads(settings: Settings, member: Member | None) -> int:
+    if member is not None:
+        return member.start.threads
+    return usable_cores() if settings.threads == "auto" else settings.threads
+
+
+def first_models(
+    found: Sequence[Found], control: Control, member: Member | None = None
+) -> list[Found]:
+    """Return what is loaded at the start, with what has been asked for since the server began."""
+    if member is None:
+        return at_start(found, control)
+    start = member.start
+    return at_start(found, control, loaded=start.loaded, unloaded=start.unloaded)
+
+
+def readiness_of(settings: Settings, found: Sequence[Found]) -> Readiness:
+    """Return when the server is ready; the default model must be there, or may still come.
+
+    Raises ConfigurationError if it is not on disk and nothing is loaded after the start.
+    """
+    requires, default = settings.ready_requires, settings.default_model
+    there = sorted({one.name for one in found})
+    if default and default not in there:
+        text = (
+            f"default_model: '{default}' is not in the repository; "
+            f"it holds {', '.join(there) or 'no model'}"
+        )
+        if settings.model_control == "none":
+            raise ConfigurationError(text)
+        _log.warning("%s; the server is not ready before it is loaded", text)
+    if default and settings.model_control == "explicit":
+        requires = (*requires, default)
+    return Readiness(settings.readiness == "strict", requires)
 
 
 def control_of(settings: Settings) -> Control:
@@ -103,21 +157,28 @@ def load_options(settings: Settings) -> LoadOptions:
     """Return how models are opened and what they must prove."""
     providers = ("auto",) if settings.providers == "auto" else tuple(settings.providers)
     return LoadOptions(
-        EngineOptions(providers), verify=settings.verify, max_rows=settings.max_batch_rows
+        EngineOptions(providers),
+        verify=settings.verify,
+        max_rows=settings.max_batch_rows,
+        profile=settings.profile,
+        cores=usable_cores(),
     )
 
 
-def create_app(settings: Settings, found: Sequence[Found] | None = None) -> FastAPI:
+def create_app(
+    settings: Settings, found: Sequence[Found] | None = None, member: Member | None = None
+) -> FastAPI:
     """Build the application; raises ConfigurationError if there is nothing to serve.
 
-    ``found`` saves a second look at the disk where the caller has already scanned it.
+    ``found`` saves a second look at the disk where the caller has already scanned it.  With a
+    ``member`` it speaks for all workers, else for itself.
     """
     check_wheels()
     if found is None:
         found = named(scan(settings.repository), settings.model_name)
     auditor = auditor_of(settings)
     gate = gate_of(settings, auditor)
-    core = make_core(settings, found)
+    core = make_core(settings, found, member)
     app = FastAPI(
         title="onnxport",
         version=__version__,
@@ -137,16 +198,35 @@ def create_app(settings: Settings, found: Sequence[Found] | None = None) -> Fast
         health_route=settings.health_route,
         predict_route=settings.predict_route,
     )
-    parts = WebParts(
-        core.registry,
-        core.predictor,
-        options,
-        repository=core.reloader,
-        history=core.statistics,
-        auditor=auditor,
+    limits = EdgeLimits(
+        head_bytes=settings.max_head_bytes,
+        headers=settings.max_headers,
+        head_seconds=settings.head_timeout,
+        body_bytes=settings.max_body_bytes,
+        body_seconds=settings.body_timeout,
+        body_rate=settings.min_body_rate,
+        idle_seconds=settings.keep_alive,
+        read_seconds=settings.read_timeout,
+        connections=settings.max_connections,
+        bytes_in_flight=settings.max_bytes_in_flight,
     )
-    set_up(app, parts, core.metrics, gate=gate, access_log=settings.access_log)
+    parts = make_parts(core, options, auditor)
+    set_up(app, parts, core.metrics, gate=gate, limits=limits, access_log=settings.access_log)
     return app
+
+
+def make_parts(core: Core, options: WebOptions, auditor: Auditor) -> WebParts:
+    """Return what the roads lead to."""
+    member = core.member
+    if member is None:
+        figures = OwnFigures(core.metrics, core.statistics)
+        return WebParts(
+            core.registry, core.predictor, options, core.reloader, figures, auditor=auditor
+        )
+    models = SharedModels(core.registry, member)
+    repository = SharedRepository(core.reloader, models, member.link)
+    shared = SharedFigures(member.link, core.metrics)
+    return WebParts(models, core.predictor, options, repository, shared, auditor=auditor)
 
 
 def set_up(
@@ -155,22 +235,24 @@ def set_up(
     metrics: Metrics,
     *,
     gate: Gate | None = None,
+    limits: EdgeLimits | None = None,
     access_log: bool = True,
 ) -> None:
     """Give an application its roads, its error answers and its outermost layer.
 
-    ``app.state.direct`` is the road in front of it, for a protocol class that can take it.  Without
-    a ``gate`` everybody may do everything.
+    ``app.state.edge`` is what stands in front of it, between the sockets and the roads.  Without a
+    ``gate`` everybody may do everything.
     """
     gate = gate or Gate()
     answers = ErrorAnswers(metrics)
     visits = Visits(metrics, access_log=access_log, auditor=parts.auditor)
+    roads = make_roads(parts)
+    access = {road.path: road.access for road in roads if road.method == "POST"}
+    direct = DirectRoad(parts, answers, visits, gate=gate, access=access)
+    app.state.edge = Edge(direct, limits=limits or EdgeLimits(), metrics=metrics, visits=visits)
     app.add_exception_handler(ServiceError, answers.service_error)
     app.add_exception_handler(HTTPException, answers.http_error)
     app.add_exception_handler(RequestValidationError, answers.validation_error)
-    roads = make_roads(parts, metrics)
-    access = {road.path: road.access for road in roads if road.method == "POST"}
-    app.state.direct = DirectRoad(parts, answers, visits, gate=gate, access=access)
     document = openapi_of(roads, gate, version=__version__, root_path=parts.options.root_path)
     app.openapi = lambda: document  # type: ignore[method-assign] # FastAPI's own way to replace it
     parts.auditor.watch([road.path for road in roads if road.access is Access.PREDICT])
@@ -186,30 +268,50 @@ def set_up(
     )
 
 
+def open_warning(settings: Settings) -> str:
+    """Say that the server is open to others, if it is; "" otherwise."""
+    if settings.has_keys or settings.tls_client_ca is not None:
+        return ""
+    hosts = [] if settings.uds else [settings.host]
+    hosts += [] if settings.admin_port is None else [settings.admin_host]
+    others = [host for host in hosts if not is_loopback(host)]
+    if not others:
+        return ""
+    title = TITLES.get(settings.platform)
+    return (
+        f"listening on {' and '.join(others)} without access control"
+        f"{f', as {title} asks' if title else ''}: everybody who reaches it may use it"
+    )
+
+
 def _lifespan(
     core: Core, settings: Settings, auditor: Auditor
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         del app
-        _warn_if_open(settings)
+        warning = open_warning(settings)
+        # For several workers the supervisor says it once.
+        if warning and core.member is None:
+            _log.warning(warning)
         auditor.open(__version__)
         await core.registry.open()
+        settling = asyncio.create_task(_settle(core.registry))
         try:
             yield
         finally:
+            settling.cancel()
             await core.aclose()
+            let_go()
             auditor.close()
 
     return lifespan
 
 
-def _warn_if_open(settings: Settings) -> None:
-    hosts = [settings.host] + ([] if settings.admin_port is None else [settings.admin_host])
-    for host in hosts:
-        if not is_loopback(host) and not settings.has_keys and settings.tls_client_ca is None:
-            _log.warning(
-                "listening on %s without access control%s: everybody who reaches it may use it",
-                host,
-                f", as {TITLES[settings.platform]} asks" if settings.platform in TITLES else "",
-            )
+async def _settle(registry: Registry) -> None:
+    """Spare the loop full collections once what was imported and first loaded is in memory.
+
+    Not before: a load leaves much behind that the collector should still find.
+    """
+    await registry.until_tried()
+    keep_for_good()

@@ -58,10 +58,14 @@ def _whole(token: str) -> int | float:
 def array_from_json(value: object, dtype: np.dtype[Any], what: str) -> Tensor:
     """Return nested lists as an array of ``dtype``, or raise InvalidRequest that names the element.
 
+    An int64, uint64 or float64 array stands for the nested numbers that it was read from.
+
     Whole numbers may be written as integral floats, null is NaN in a float array, and a number
     beyond FP32 becomes an infinity; everything else that is not exactly representable as asked is
     refused: booleans as numbers, numbers in texts, 300 as UINT8, ragged nesting.
     """
+    if isinstance(value, np.ndarray):
+        return _converted(value, dtype, what)
     _check_depth(value, what)
     allowed = _allowed_types(dtype)
     types = set(_leaf_types(value))
@@ -83,11 +87,36 @@ def array_from_json(value: object, dtype: np.dtype[Any], what: str) -> Tensor:
     return array.astype(dtype, copy=False)
 
 
+def _converted(numbers: Tensor, dtype: np.dtype[Any], what: str) -> Tensor:
+    """Return numbers as `array_from_json` returns the lists of them."""
+    if dtype.kind in "iu":
+        return _within(_whole_numbers(numbers, dtype, what), dtype, what)
+    if not _is_float(dtype):
+        raise InvalidRequest(_bad_element(numbers.tolist(), set(), dtype, what))
+    with np.errstate(over="ignore"):
+        # As Python's numbers do, whole ones become FP64 on their way to a narrower type.
+        wide = numbers.astype(np.float64, copy=False)
+        narrow = wide.astype(np.float32 if dtype == BFLOAT16 else dtype, copy=False)
+        return narrow.astype(dtype, copy=False)
+
+
+def _whole_numbers(numbers: Tensor, dtype: np.dtype[Any], what: str) -> Tensor:
+    if numbers.dtype.kind != "f":
+        return numbers
+    broken = (numbers != np.trunc(numbers)) | (np.abs(numbers) >= _GAPS)
+    if broken.any():
+        seen = numbers.reshape(-1)[np.argmax(broken)].item()
+        raise InvalidRequest(_not_whole(seen, dtype, what))
+    return numbers.astype(np.int64)
+
+
 def kind_of(value: object) -> str:
     """Return the JSON name of a value's kind, for error texts."""
     names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean"}
     if value is None:
         return "null"
+    if isinstance(value, np.ndarray):
+        return "an array"
     return names.get(type(value), f"the number {value!r}")
 
 
@@ -136,6 +165,11 @@ def _integers(value: object, dtype: np.dtype[Any], what: str, *, exact: bool) ->
             found = np.array(value, object)
     else:
         found = _from_floats(value, dtype, what)
+    return _within(found, dtype, what)
+
+
+def _within(found: Tensor, dtype: np.dtype[Any], what: str) -> Tensor:
+    """Return whole numbers as ``dtype``, which must be able to hold them."""
     if found.size == 0:
         return found.astype(dtype)
     limits = np.iinfo(dtype)
@@ -161,8 +195,12 @@ def _without_points(value: object, dtype: np.dtype[Any], what: str) -> object:
     if not isinstance(value, float):
         return value
     if not value.is_integer() or abs(value) >= _GAPS:
-        raise InvalidRequest(f"{what}: {value} is not an exact whole number for {dtype}")
+        raise InvalidRequest(_not_whole(value, dtype, what))
     return int(value)
+
+
+def _not_whole(value: float, dtype: np.dtype[Any], what: str) -> str:
+    return f"{what}: {value} is not an exact whole number for {dtype}"
 
 
 def _bad_element(value: object, allowed: set[type], dtype: np.dtype[Any], what: str) -> str:
@@ -170,6 +208,9 @@ def _bad_element(value: object, allowed: set[type], dtype: np.dtype[Any], what: 
     kinds = {"b": "true or false", "O": "a string"}
     number = "a number" if _is_float(dtype) else "a whole number"
     wanted = kinds.get(dtype.kind, number)
+    if isinstance(seen, float) and abs(seen) < _GAPS and seen.is_integer():
+        # An array of numbers does not know which of them were written with a point.
+        seen = int(seen)
     return f"{what}{path}: expected {wanted}, got {kind_of(seen)}"
 
 

@@ -22,7 +22,8 @@ class _Part(BaseModel):
 class InputContract(_Part):
     """One graph input; bounds are inclusive and hold for every element.
 
-    An ``optional`` input may be left out of a request; it has no rows.
+    ``maximum_axis`` names an axis of another input whose size is one more upper bound, as that of
+    "time" is for lengths.  An ``optional`` input may be left out of a request; it has no rows.
     """
 
     name: str = Field(min_length=1)
@@ -30,6 +31,8 @@ class InputContract(_Part):
     shape: list[int | str]
     minimum: float | None = None
     maximum: float | None = None
+    # Left out where it says nothing, so that a bundle without it is what it was before it came.
+    maximum_axis: str | None = Field(default=None, exclude_if=lambda axis: axis is None)
     finite: bool = True
     optional: bool = False
 
@@ -41,6 +44,7 @@ class InputContract(_Part):
             shape=tuple(self.shape),
             minimum=self.minimum,
             maximum=self.maximum,
+            maximum_axis=self.maximum_axis or "",
             finite=self.finite and DATATYPES[self.datatype].is_float,
             optional=self.optional,
         )
@@ -165,6 +169,21 @@ class Contract(_Part):
             raise ValueError(f"pipeline '{self.pipeline.kind}' makes inputs {wanted}, not {found}")
         if self.task == "classification":
             self._check_labels()
+        return self
+
+    @model_validator(mode="after")
+    def _knows_the_axes(self) -> Self:
+        for tensor in self.inputs:
+            if tensor.maximum_axis is None:
+                continue
+            if not DATATYPES[tensor.datatype].is_integer:
+                raise ValueError(f"input '{tensor.name}': maximum_axis bounds whole numbers only")
+            others = [other for other in self.inputs if other is not tensor]
+            if not any(tensor.maximum_axis in other.shape for other in others):
+                raise ValueError(
+                    f"input '{tensor.name}': maximum_axis '{tensor.maximum_axis}' is no axis "
+                    "of another input"
+                )
         return self
 
     def _check_labels(self) -> None:

@@ -8,41 +8,58 @@ import os
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import math
 import threading
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
 from importlib import metadata
-from typing import Any, Protocol
+from typing import Protocol
 
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from service.bfloat import bfloats_of, run_bfloats
 from service.errors import BundleError, EngineFailure, InvalidRequest, ProviderUnavailable
-from service.graph import ORT_SUFFIX, as_array, input_spec, output_spec, readable
+from service.graph import as_array, input_spec, output_spec
+from service.memory import outgrows
+from service.session import (
+    PROVIDERS,
+    EngineOptions,
+    arenas_of,
+    open_session,
+    read_back,
+    short_name,
+    shrink,
+    shrinking,
+)
 from service.tensors import Tensor, Tensors, TensorSpec
 
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-_CUDA_OPTIONS = {
-    "cudnn_conv_algo_search": "HEURISTIC",
-    "arena_extend_strategy": "kSameAsRequested",
-    "use_tf32": "0",
-}
-# It reads memory that is not its own in some half-precision graphs, and ends the process.
-_DEADLY_OPTIMIZERS = ["FuseFp16InitializerToFp32NodeTransformer"]
+# The rest of the service takes these from here, where the environment is set first.
+__all__ = ["PROVIDERS", "Engine", "EngineOptions", "OrtEngine", "check_wheels", "version"]
+
 # What the texts of ONNX Runtime's own troubles hold: no memory, and a run that was told to end.
 _NOT_THE_VALUES = ("BFCArena", "bad_alloc", "llocat", "terminate")
-_LOAD_ERRORS = (
-    ort_errors.Fail,
-    ort_errors.InvalidGraph,
-    ort_errors.InvalidProtobuf,
-    ort_errors.InvalidArgument,
-    ort_errors.NoSuchFile,
-    ort_errors.NotImplemented,
-    ort_errors.RuntimeException,
-    RuntimeError,
-    UnicodeDecodeError,
-)
+
+
+class Stop:
+    """Ends a run from another thread, before the next node of its graph.
+
+    It may serve several runs; once used, it ends every run at its beginning.
+    """
+
+    __slots__ = ("options",)
+
+    def __init__(self) -> None:
+        """Begin unused."""
+        self.options = ort.RunOptions()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it was used."""
+        return bool(self.options.terminate)
+
+    def stop(self) -> None:
+        """End the run, and every later one."""
+        self.options.terminate = True
 
 
 class Engine(Protocol):
@@ -63,25 +80,18 @@ class Engine(Protocol):
         """The provider that really runs the graph: "cpu" or "cuda"."""
         ...
 
-    def run(self, inputs: Tensors, wanted: Sequence[str]) -> dict[str, Tensor]:
-        """Return the wanted outputs; may be called from several threads at once."""
+    def run(
+        self, inputs: Tensors, wanted: Sequence[str], stop: Stop | None = None
+    ) -> dict[str, Tensor]:
+        """Return the wanted outputs; may be called from several threads at once.
+
+        A run that ``stop`` ends raises EngineFailure.
+        """
         ...
 
     def close(self) -> None:
         """Give the session's memory back; no run may follow."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class EngineOptions:
-    """How a session is made.
-
-    ``providers`` are tried in order; "auto" takes CUDA where it really loads and the CPU
-    otherwise.  Any other list is a promise: what is not on it is not used.
-    """
-
-    providers: tuple[str, ...] = ("auto",)
-    intra_op_threads: int = 1
 
 
 class OrtEngine:
@@ -96,7 +106,7 @@ class OrtEngine:
         ``any_shape`` names the inputs and outputs whose number of axes the file leaves open, None
         if that is not known.
         """
-        session = _open(path, options)
+        session = open_session(path, options)
         try:
             specs = [
                 *(input_spec(node, any_shape=any_shape) for node in session.get_inputs()),
@@ -113,8 +123,12 @@ class OrtEngine:
             raise BundleError("the graph has no outputs")
         self._bfloats = bfloats_of(specs, self._outputs)
         self._datatypes = {spec.name: spec.datatype for spec in self._outputs}
-        self._provider = _short_name(session.get_providers()[0])
+        self._provider = short_name(session.get_providers()[0])
         self._session: ort.InferenceSession | None = session
+        self._options = options
+        self._usual_bytes: float = math.inf
+        self._arenas = arenas_of(self._provider, options)
+        self._shrinking = shrinking(self._arenas)
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -136,12 +150,39 @@ class OrtEngine:
         """The provider that really runs the graph."""
         return self._provider
 
-    def run(self, inputs: Tensors, wanted: Sequence[str]) -> dict[str, Tensor]:
+    def as_opened(self) -> dict[str, object]:
+        """Return what ONNX Runtime itself says it runs with, as plain values."""
+        session = self._session
+        if session is None:
+            raise EngineFailure("the engine is closed")
+        return read_back(session, self._options)
+
+    def warm_up(self, batches: Iterable[Tensors]) -> None:
+        """Run each of these once, and take the largest for the most that is usual.
+
+        A later run of more bytes gives the memory that it needed back when it ends.
+        """
+        names = [spec.name for spec in self._outputs]
+        largest = 0
+        for batch in batches:
+            # The first gives back what a proof or a calibration with larger ones has left.
+            self._run(batch, names, None if largest else self._shrinking)
+            largest = max(largest, _bytes_of(batch))
+        self._usual_bytes = largest or math.inf
+
+    def run(
+        self, inputs: Tensors, wanted: Sequence[str], stop: Stop | None = None
+    ) -> dict[str, Tensor]:
         """Run the graph; InvalidRequest where the model refuses the values, else EngineFailure.
 
         ONNX Runtime's texts carry paths and names from the model file, so callers get our own.
         """
-        return self._run(inputs, wanted, None)
+        beyond = outgrows(_bytes_of(inputs), self._usual_bytes)
+        if stop is None:
+            return self._run(inputs, wanted, self._shrinking if beyond else None)
+        if beyond:
+            shrink(stop.options, self._arenas)
+        return self._run(inputs, wanted, stop.options)
 
     def run_within(
         self, inputs: Tensors, wanted: Sequence[str], seconds: float
@@ -150,14 +191,14 @@ class OrtEngine:
 
         It ends before the next node of the graph, so a single endless operator would not.
         """
-        options = ort.RunOptions()
-        timer = threading.Timer(seconds, setattr, (options, "terminate", True))
+        stop = Stop()
+        timer = threading.Timer(seconds, stop.stop)
         timer.daemon = True
         timer.start()
         try:
-            return self._run(inputs, wanted, options)
+            return self.run(inputs, wanted, stop)
         except EngineFailure as error:
-            if options.terminate:
+            if stop.stopped:
                 raise EngineFailure(f"a run took longer than {seconds:.1f} s") from error
             raise
         finally:
@@ -221,50 +262,5 @@ def _refuses_values(error: Exception, provider: str) -> bool:
     return "while running" in text and not any(mark in text for mark in _NOT_THE_VALUES)
 
 
-def _open(path: str, options: EngineOptions) -> ort.InferenceSession:
-    asked = options.providers
-    if asked == ("auto",):
-        asked = ("cuda", "cpu") if _cuda_is_offered() else ("cpu",)
-    for name in asked:
-        if name not in PROVIDERS:
-            raise ProviderUnavailable(f"provider '{name}': unknown; known are {list(PROVIDERS)}")
-    if "cuda" in asked and not _cuda_is_offered():
-        raise ProviderUnavailable(
-            "provider 'cuda': the installed ONNX Runtime has no CUDA; install 'onnxport[gpu]'"
-        )
-    if "cuda" in asked:
-        ort.preload_dlls()
-    session = _session(path, options, asked)
-    if "cuda" in asked and "cpu" not in asked and _short_name(session.get_providers()[0]) != "cuda":
-        raise ProviderUnavailable("provider 'cuda': it did not load (driver or library missing)")
-    return session
-
-
-def _session(path: str, options: EngineOptions, asked: Sequence[str]) -> ort.InferenceSession:
-    settings = ort.SessionOptions()
-    settings.intra_op_num_threads = options.intra_op_threads
-    settings.inter_op_num_threads = 1
-    settings.log_severity_level = 4
-    form = "ORT" if path.endswith(ORT_SUFFIX) else "ONNX"
-    settings.add_session_config_entry("session.load_model_format", form)
-    if options.intra_op_threads > 1:
-        # Spinning for longer burns a core and gains nothing, see docs/architecture.md.
-        settings.add_session_config_entry("session.intra_op.spin_duration_us", "200")
-    providers: list[Any] = [
-        (PROVIDERS[name], _CUDA_OPTIONS) if name == "cuda" else PROVIDERS[name] for name in asked
-    ]
-    try:
-        return ort.InferenceSession(
-            path, settings, providers=providers, disabled_optimizers=_DEADLY_OPTIMIZERS
-        )
-    except _LOAD_ERRORS as error:
-        raise BundleError(f"{path}: ONNX Runtime cannot load it: {readable(error)}") from error
-
-
-def _cuda_is_offered() -> bool:
-    return PROVIDERS["cuda"] in ort.get_available_providers()
-
-
-def _short_name(provider: str) -> str:
-    names = {long: short for short, long in PROVIDERS.items()}
-    return names.get(provider, provider)
+def _bytes_of(inputs: Tensors) -> int:
+    return sum(value.nbytes for value in inputs.values())

@@ -7,20 +7,22 @@ import logging
 import sys
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 
-from service.batcher import Batcher, BatchPolicy
-from service.engine import Engine
+from service.batcher import Batcher, BatchPolicy, Hooks, Model
+from service.engine import Engine, Stop
 from service.errors import ModelNotReady, ServiceError
 from service.lifecycle import IN_PROGRESS, LEAVING, LEGAL_MOVES, ModelView, State
 from service.loader import Loaded, LoadOptions, options_for
 from service.logs import printable
 from service.memory import give_back
 from service.observer import BatchReport, Observer
+from service.padding import layout_of
 from service.repository import Found
 from service.serving import ServingRules
 from service.terms import Terms
+from service.watchdog import Watchdog
 
 _log = logging.getLogger("onnxport.registry")
 
@@ -40,15 +42,20 @@ class LiveModel:
     @property
     def info(self) -> dict[str, object]:
         """What is known of the model, with what its runs have taught since it was loaded."""
-        if not self.batcher.broken:
-            return self.loaded.info
-        batching = {"rows_independent": False, "why": self.batcher.broken}
-        return {**self.loaded.info, "batching": batching}
+        info = dict(self.loaded.info)
+        if self.batcher.broken:
+            info["batching"] = {"rows_independent": False, "why": self.batcher.broken}
+        if self.batcher.moved:
+            info["moved_to_threads"] = self.batcher.moved
+        return info
 
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What every load uses: ``load`` runs on ``loads``, the model itself on ``runs``."""
+    """What every load uses: ``load`` runs on ``loads``, the model itself on ``runs`` or the loop.
+
+    ``watchdog`` looks after all runs in the loop.
+    """
 
     load: Load
     options: LoadOptions
@@ -56,6 +63,7 @@ class Means:
     loads: Executor
     runs: Executor
     observer: Observer
+    watchdog: Watchdog = field(default_factory=Watchdog)
 
 
 class Lease:
@@ -158,14 +166,14 @@ class Entry:
                 self._fail("internal error while loading")
         self._answer_with(loaded)
 
+    def refuse(self, reason: str) -> None:
+        """End in FAILED without a try."""
+        self._move(State.LOADING)
+        self._fail(reason)
+
     def _answer_with(self, loaded: Loaded) -> None:
         found = self.found
-        self._batching = replace(
-            self._means.policy,
-            # One dispatcher is best on a GPU: calls share the device and queue there.
-            concurrency=1 if loaded.engine.provider == "cuda" else self._means.policy.concurrency,
-            batchable=loaded.contract.batchable,
-        )
+        self._batching = self._policy(loaded)
         batcher = self._batcher(loaded, self._batching)
         notes = loaded.info.get("notes")
         info = {**loaded.info, "notes": [*(notes if isinstance(notes, list) else ()), *found.notes]}
@@ -175,23 +183,40 @@ class Entry:
         )
         self._move(State.READY)
 
+    def _policy(self, loaded: Loaded) -> BatchPolicy:
+        policy, batchable = self._means.policy, loaded.contract.batchable
+        if loaded.tuning is None:
+            return replace(policy, batchable=batchable)
+        wait = self.found.rules.batching.max_wait_ms
+        return loaded.tuning.policy(policy, batchable=batchable, max_wait_ms=wait)
+
     def _batcher(self, loaded: Loaded, policy: BatchPolicy) -> Batcher:
         name, version, observer = self.found.name, self.found.version, self._means.observer
-        return Batcher(
-            loaded.engine.run,
-            policy,
-            self._means.runs,
+        hooks = Hooks(
             on_batch=lambda jobs, rows, seconds: observer.batch(
                 BatchReport(name, version, jobs, rows, seconds)
             ),
             on_queue=lambda rows: observer.queue(name, version, rows),
+            on_moved=lambda why: _log.warning(
+                "model %s version %d: %s; it runs on threads from now on", name, version, why
+            ),
+            on_stuck=lambda seconds: _log.error(
+                "model %s version %d: a run was told to end %.1f s ago and goes on",
+                name,
+                version,
+                seconds,
+            ),
         )
+        model = Model(loaded.engine.run, Stop, layout_of(loaded.contract))
+        return Batcher(model, policy, self._means.runs, self._means.watchdog, hooks)
 
     def _fail(self, reason: str) -> None:
         # Paths and names in a file may hold what no answer can carry.
-        self.reason = printable(reason)
+        self.reason = printable(self.found.told(reason))
         self._move(State.FAILED)
-        _log.error("model %s version %d: %s", self.found.name, self.found.version, self.reason)
+        _log.error(
+            "model %s version %d: %s", self.found.name, self.found.version, printable(reason)
+        )
 
     def _move(self, state: State) -> None:
         if state not in LEGAL_MOVES[self.state]:
@@ -225,6 +250,8 @@ class Entry:
 
     def leave(self) -> None:
         """Grant no lease from now on; nothing else may follow but `aclose`."""
+        # Why it once was not replaced does not say why it goes.
+        self.reason = ""
         self._move(State.DRAINING)
 
     async def aclose(self) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 
 class ServiceError(Exception):
     """Base of all errors; ``code`` is stable and for machines, the text is for people."""
 
-    code: ClassVar[str] = "internal"
+    code: str = "internal"
 
     def __str__(self) -> str:
         """Return the text; what is not UTF-8 in the name of a file is shown as escapes."""
@@ -81,9 +80,9 @@ class NotInRepository(ServiceError):
 
     code = "model_not_found"
 
-    def __init__(self, name: str, where: str) -> None:
-        """Name the model and where it was looked for, in the words of Triton's clients."""
-        super().__init__(f"failed to load '{name}', no such model in {where}")
+    def __init__(self, name: str) -> None:
+        """Name the model, in the words of Triton's clients."""
+        super().__init__(f"failed to load '{name}', no such model in the repository")
 
 
 class LoadRefused(ServiceError):
@@ -166,3 +165,26 @@ class ConfigurationError(ServiceError):
     """The server was started with settings that cannot work."""
 
     code = "configuration"
+
+
+class Quarantined(ServiceError):
+    """A version is not loaded because it has ended its process too often."""
+
+    code = "quarantined"
+
+
+class ControlBroken(ServiceError):
+    """What came over a control socket is not what the supervisor and its workers say."""
+
+    code = "control_broken"
+
+
+class Reported(ServiceError):
+    """An error that another process has met, with its code and its text."""
+
+    code = "reported"
+
+    def __init__(self, code: str, text: str) -> None:
+        """Take the other error's place."""
+        super().__init__(text)
+        self.code = code

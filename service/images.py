@@ -18,6 +18,7 @@ from service.tensors import Tensor
 MAX_PIXELS = 25_000_000
 FORMATS = ("PNG", "JPEG")
 _MODES = {1: "L", 3: "RGB"}
+_SIGNATURES = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG"}
 # What puts a picture upright, by its EXIF orientation.
 _TURNS: Mapping[object, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -33,9 +34,11 @@ _TURNS: Mapping[object, Image.Transpose] = {
 def decode_picture(raw: bytes, channels: int) -> Tensor:
     """Return a PNG or JPEG file as uint8 [height, width, channels], turned as its EXIF data says.
 
-    Raises InvalidRequest for a damaged or unknown file and TooLarge for one that declares more
-    than 25 megapixels, before any of them is decoded.
+    Raises InvalidRequest for an empty, damaged or unknown file and TooLarge for one that declares
+    more than 25 megapixels, before any of them is decoded.
     """
+    if not raw:
+        raise InvalidRequest("picture: empty, expected a PNG or JPEG file")
     try:
         with warnings.catch_warnings():
             # Damaged metadata is no concern of the picture; the size has a limit of our own below.
@@ -46,11 +49,18 @@ def decode_picture(raw: bytes, channels: int) -> Tensor:
     except Image.DecompressionBombError as error:
         raise TooLarge(f"picture: declares far more than {MAX_PIXELS} pixels") from error
     except UnidentifiedImageError as error:
-        start = raw[:8].hex(" ")
-        raise InvalidRequest(f"picture: neither PNG nor JPEG, it begins with {start}") from error
+        raise InvalidRequest(_unknown(raw)) from error
     # Pillow's decoders raise all of these on damaged files.
     except (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError) as error:
         raise InvalidRequest(f"picture: damaged or truncated: {error}") from error
+
+
+def _unknown(raw: bytes) -> str:
+    """Say why a file was not even opened."""
+    for signature, kind in _SIGNATURES.items():
+        if raw.startswith(signature):
+            return f"picture: damaged or truncated: {len(raw)} bytes that begin as {kind} does"
+    return f"picture: neither PNG nor JPEG, it begins with {raw[:8].hex(' ')}"
 
 
 def _check_size(width: int, height: int) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from service import engine as engines
 from service import modelfile
@@ -18,9 +19,10 @@ from service.modelfile import ModelInfo
 from service.pipeline import Pipeline, make_pipeline
 from service.prober import Probe, probe
 from service.repository import Found
-from service.serving import Verify
+from service.serving import BatchingRules, Profile, Verify
 from service.showcase import Showcase, showcase_of
 from service.tensors import ANY_SHAPE
+from service.tuning import Subject, Tuning, TuningOptions, tune
 from service.verifier import check_contract, verify
 
 
@@ -31,6 +33,10 @@ class LoadOptions:
     engine: EngineOptions = field(default_factory=EngineOptions)
     verify: Verify = "enforce"
     max_rows: int = 32
+    profile: Profile = "throughput"
+    cores: int = 1
+    batching: BatchingRules = field(default_factory=BatchingRules)
+    tuning: TuningOptions = field(default_factory=TuningOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,7 @@ class Loaded:
     engine: Engine
     info: dict[str, object]
     showcase: Showcase | None = None
+    tuning: Tuning | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,31 +79,72 @@ def load_model(found: Found, options: LoadOptions, on_step: Callable[[str], None
     engine = OrtEngine(str(found.model_file), options.engine, any_shape=any_shape)
     try:
         on_step("VERIFYING")
-        proved = _bare(engine) if bundle is None else _proved(bundle, engine, options)
+        proved = _bare(engine) if bundle is None else _proved(found, bundle, engine, options)
         pipeline = make_pipeline(proved.contract)
         showcase = showcase_of(proved.contract, pipeline, proved.golden)
         about = _about(found, bundle, model, proved.contract)
+        alone = engine.provider == "cuda" or options.profile == "latency"
+        subject = _subject(engine, options, proved, pipeline, about, model)
+        tuning = tune(subject, options.batching, options.tuning, options.max_rows, alone=alone)
     except BaseException:
         engine.close()
         raise
     info = {
         **about,
         "batching": proved.batching,
+        "tuning": tuning.as_json(),
         "verification": proved.verification,
-        "runtime": {
-            "provider": engine.provider,
-            "providers_asked": list(options.engine.providers),
-            "intra_op_threads": options.engine.intra_op_threads,
-            "onnxruntime": engines.version(),
-        },
+        "runtime": _runtime(engine, options),
         "load_seconds": round(time.monotonic() - started, 3),
     }
-    return Loaded(proved.contract, pipeline, engine, info, showcase)
+    return Loaded(proved.contract, pipeline, engine, info, showcase, tuning)
+
+
+def _runtime(engine: OrtEngine, options: LoadOptions) -> dict[str, object]:
+    return {
+        "provider": engine.provider,
+        "providers_asked": list(options.engine.providers),
+        "profile": options.profile,
+        **engine.as_opened(),
+        "onnxruntime": engines.version(),
+    }
 
 
 def options_for(found: Found, options: LoadOptions) -> LoadOptions:
-    """Return the options with what the model's own rules say otherwise."""
-    return options if found.rules.verify is None else replace(options, verify=found.rules.verify)
+    """Return the options with what the model's own rules say otherwise.
+
+    The profile becomes threads of a run: all cores for "latency", one for "throughput".
+    """
+    rules = found.rules
+    profile = rules.profile or options.profile
+    return replace(
+        options,
+        verify=rules.verify or options.verify,
+        profile=profile,
+        batching=rules.batching,
+        engine=replace(
+            options.engine,
+            intra_op_threads=options.cores if profile == "latency" else 1,
+            session={**options.engine.session, **rules.ort.session},
+            provider={**options.engine.provider, **rules.ort.provider},
+        ),
+    )
+
+
+def _subject(
+    engine: OrtEngine,
+    options: LoadOptions,
+    proved: _Proved,
+    pipeline: Pipeline,
+    about: Mapping[str, Any],
+    model: ModelInfo | None,
+) -> Subject:
+    files: Mapping[str, Mapping[str, Any]] = about["files"]
+    digest = about.get("digest") or next(iter(files.values()))["sha256"]
+    dependent = None if model is None else model.value_dependent
+    return Subject(
+        engine, options.engine, proved.contract, pipeline, proved.golden, digest, dependent
+    )
 
 
 def bare_contract(engine: OrtEngine, *, batchable: bool = False) -> Contract:
@@ -138,7 +186,7 @@ def _bare(engine: OrtEngine) -> _Proved:
     return _Proved(contract, skipped, found.as_json())
 
 
-def _proved(bundle: Bundle, engine: OrtEngine, options: LoadOptions) -> _Proved:
+def _proved(found: Found, bundle: Bundle, engine: OrtEngine, options: LoadOptions) -> _Proved:
     """Prove a bundle; raises VerificationFailed or BundleError only if ``verify`` is "enforce".
 
     Rows that a bundle promises to be independent, but that are not, never share a run.
@@ -149,21 +197,21 @@ def _proved(bundle: Bundle, engine: OrtEngine, options: LoadOptions) -> _Proved:
         batching = {"rows_independent": promise.batchable, "why": "the bundle says so, unchecked"}
         return _Proved(promise, dict(reason), batching)
     if promise.batchable:
-        found = probe(promise.input_specs, promise.output_specs, engine.run_within)
+        rows = probe(promise.input_specs, promise.output_specs, engine.run_within)
     else:
-        found = Probe("no", "the bundle says that rows are not independent")
+        rows = Probe("no", "the bundle says that rows are not independent")
     golden = None
     try:
-        verification, golden = _verified(bundle, engine, found, options)
+        verification, golden = _verified(bundle, engine, rows, options)
     except (VerificationFailed, BundleError) as error:
         if options.verify == "enforce":
             raise
-        verification = {"status": "failed", "reason": str(error)}
-    if found.verdict == "unknown" and verification["status"] == "passed":
+        verification = {"status": "failed", "reason": found.told(str(error))}
+    if rows.verdict == "unknown" and verification["status"] == "passed":
         sizes = verification["batch_sizes"]
-        found = Probe("yes", f"the golden vectors hold at batch sizes {sizes}; {found.why}")
-    contract = promise.model_copy(update={"batchable": found.verdict == "yes"})
-    return _Proved(contract, verification, found.as_json(), golden)
+        rows = Probe("yes", f"the golden vectors hold at batch sizes {sizes}; {rows.why}")
+    contract = promise.model_copy(update={"batchable": rows.verdict == "yes"})
+    return _Proved(contract, verification, rows.as_json(), golden)
 
 
 def _verified(

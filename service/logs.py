@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Literal, TextIO
@@ -26,6 +27,11 @@ Style = Literal["auto", "json", "text"]
 class JsonFormatter(logging.Formatter):
     """One JSON object a line; only ASCII leaves it, so no control byte can."""
 
+    def __init__(self, *, worker: int = 0) -> None:
+        """Remember which worker writes; 0 is the process that has none or is none."""
+        super().__init__()
+        self._worker = worker
+
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as JSON: time, level, logger, message, request id and its fields."""
         members: dict[str, object] = {
@@ -34,6 +40,8 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        if self._worker:
+            members["worker"] = self._worker
         if request_id.get():
             members["request_id"] = request_id.get()
         members.update(_fields(record))
@@ -45,10 +53,11 @@ class JsonFormatter(logging.Formatter):
 class TextFormatter(logging.Formatter):
     """A line for a person: time, level, message and fields; colours only if asked for."""
 
-    def __init__(self, *, colours: bool) -> None:
-        """Remember whether the stream is a terminal."""
+    def __init__(self, *, colours: bool, worker: int = 0) -> None:
+        """Remember whether the stream is a terminal, and which worker writes."""
         super().__init__()
         self._colours = colours
+        self._worker = worker
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line, and its traceback below it if it has one."""
@@ -57,6 +66,8 @@ class TextFormatter(logging.Formatter):
             level = f"{_COLOURS[level]}{level}\033[0m"
         words = [f"{_time(record):%H:%M:%S}", level, printable(record.getMessage())]
         words += [f"{key}={printable(str(value))}" for key, value in _fields(record).items()]
+        if self._worker:
+            words.append(f"worker={self._worker}")
         if request_id.get():
             words.append(f"request_id={request_id.get()}")
         line = " ".join(words)
@@ -75,9 +86,10 @@ class LineHandler(logging.StreamHandler[TextIO]):
     server on its request.
     """
 
-    def __init__(self, stream: TextIO, formatter: logging.Formatter) -> None:
-        """Begin with nothing to write."""
+    def __init__(self, stream: TextIO, formatter: logging.Formatter, *, worker: int = 0) -> None:
+        """Begin with nothing to write; ``worker`` is the number of the one that writes, or 0."""
         super().__init__(stream)
+        self._about = {"worker": worker} if worker else {}
         self.setFormatter(formatter)
         self._lines: list[bytes] = []
 
@@ -88,6 +100,7 @@ class LineHandler(logging.StreamHandler[TextIO]):
             "level": level,
             "logger": _ACCESS.name,
             "message": _REQUEST,
+            **self._about,
             "request_id": request_id.get(),
             **fields,
         }
@@ -95,10 +108,14 @@ class LineHandler(logging.StreamHandler[TextIO]):
         self._lines.append(orjson.dumps(record, default=str))
         if first:
             try:
-                asyncio.get_running_loop().call_soon(self.flush)
+                asyncio.get_running_loop().call_soon(self._end_turn)
             except RuntimeError:
                 # Nothing takes turns here.
-                self.flush()
+                self._end_turn()
+
+    def _end_turn(self) -> None:
+        with suppress(OSError, ValueError):
+            self.flush()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record behind the lines that came before it."""
@@ -112,20 +129,28 @@ class LineHandler(logging.StreamHandler[TextIO]):
 
     def _write_lines(self) -> None:
         lines, self._lines = self._lines, []
-        if lines:
+        if not lines:
+            return
+        # A full disk or a closed pipe costs lines, as it does with every other record.
+        with suppress(OSError, ValueError):
             self.stream.write(b"\n".join(lines).decode() + "\n")
 
 
-def configure(*, level: str = "info", style: Style = "auto", stream: TextIO | None = None) -> None:
+def configure(
+    *, level: str = "info", style: Style = "auto", stream: TextIO | None = None, worker: int = 0
+) -> None:
     """Send everything to one stream, standard error if none is given; called once at start.
 
+    ``worker`` is the number of the worker that writes, 0 for any other process.
     ``level`` holds for our own lines; of other packages only warnings and errors are written.
     """
     out = stream or sys.stderr
     text = is_text(style, out)
-    formatter = TextFormatter(colours=out.isatty()) if text else JsonFormatter()
+    formatter = (
+        TextFormatter(colours=out.isatty(), worker=worker) if text else JsonFormatter(worker=worker)
+    )
     root = logging.getLogger()
-    root.handlers[:] = [LineHandler(out, formatter)]
+    root.handlers[:] = [LineHandler(out, formatter, worker=worker)]
     root.setLevel(logging.WARNING)
     logging.getLogger("onnxport").setLevel(level.upper())
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from prometheus_client import CollectorRegistry, GCCollector, Info, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -82,6 +83,26 @@ class Metrics:
     def render(self) -> bytes:
         """Return all families in text format 0.0.4."""
         return generate_latest(self.registry)
+
+    def snapshot(self) -> list[dict[str, Any]]:
+        """Return all families as plain values, as `service.snapshots` describes them."""
+        return [
+            {
+                "name": family.name,
+                "type": family.type,
+                "help": family.documentation,
+                "samples": [[s.name, dict(s.labels), s.value] for s in family.samples],
+            }
+            for family in self.registry.collect()
+        ]
+
+    def render_all(
+        self, families: Sequence[Mapping[str, Any]], *, workers: int, restarts: int
+    ) -> bytes:
+        """Return families that several processes have counted, and how the workers fare."""
+        page = CollectorRegistry(auto_describe=False)
+        page.register(_Page(families, workers=workers, restarts=restarts))
+        return generate_latest(page)
 
 
 class _Families(Collector):
@@ -163,3 +184,29 @@ class _Families(Collector):
 
 def _add(family: HistogramMetricFamily, labels: list[str], values: Distribution) -> None:
     family.add_metric(labels, values.buckets(), values.total)
+
+
+class _Page(Collector):
+    """Families of plain values, as a collector that is asked once."""
+
+    def __init__(
+        self, families: Sequence[Mapping[str, Any]], *, workers: int, restarts: int
+    ) -> None:
+        self._families = families
+        self._workers = workers
+        self._restarts = restarts
+
+    def collect(self) -> Iterator[Metric]:
+        for family in self._families:
+            metric = Metric(family["name"], family["help"], family["type"])
+            for name, labels, value in family["samples"]:
+                metric.add_sample(name, labels, value)
+            yield metric
+        yield GaugeMetricFamily(
+            "onnxport_workers", "Workers that take connections.", value=self._workers
+        )
+        yield CounterMetricFamily(
+            "onnxport_worker_restarts",
+            "Workers that were started again after their process had ended.",
+            value=self._restarts,
+        )

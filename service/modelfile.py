@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import onnx
 from google.protobuf.message import DecodeError
 
+from service.dataflow import value_dependent
 from service.errors import BundleError
 from service.graph import ORT_SUFFIX
 
@@ -36,7 +37,11 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """The facts of an ONNX file; ``optional_inputs`` have a default in the file."""
+    """The facts of an ONNX file; ``optional_inputs`` have a default in the file.
+
+    ``value_dependent`` are the operators whose work, and so whose time, the values of a request
+    decide and not only its shapes.
+    """
 
     file: str
     bytes: int
@@ -51,6 +56,7 @@ class ModelInfo:
     parameters: int
     metadata: dict[str, str]
     external_data: tuple[str, ...]
+    value_dependent: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, object]:
         """Return plain values for a JSON answer."""
@@ -147,7 +153,20 @@ def _info(path: Path, model: onnx.ModelProto) -> ModelInfo:
         parameters=sum(_elements(weight) for weight in graph.initializer),
         metadata={entry.key: entry.value for entry in model.metadata_props},
         external_data=tuple(sorted(_external(model))),
+        value_dependent=_value_dependent(model),
     )
+
+
+def _value_dependent(model: onnx.ModelProto) -> tuple[str, ...]:
+    graph = model.graph
+    inputs = {value.name for value in graph.input}
+    if model.ir_version < 4:
+        # Such a file lists its weights among the inputs, but nobody can send them.
+        inputs -= {weight.name for weight in graph.initializer}
+    found = value_dependent(graph.node, inputs)
+    for function in model.functions:
+        found |= value_dependent(function.node, function.input)
+    return tuple(sorted(found))
 
 
 def _described(value: onnx.ValueInfoProto) -> TensorInfo:

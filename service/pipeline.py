@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -107,7 +108,8 @@ class SequenceRows:
     def parse(self, instance: object) -> Row:
         """Return the row for nested numbers [length, channels]."""
         what = "series"
-        series = array_from_json(_unwrap(instance, self._values), np.dtype(np.float32), what)
+        value = _unwrap(instance, self._values)
+        series = array_from_json(value, np.dtype(np.float32), what)
         if series.ndim != 2 or series.shape[1] != self._config.channels or not len(series):
             raise InvalidRequest(
                 f"{what}: expected shape [length >= 1, {self._config.channels}], "
@@ -117,6 +119,8 @@ class SequenceRows:
             raise InvalidRequest(
                 f"{what}: {len(series)} steps, the longest allowed is {self._config.max_length}"
             )
+        if not np.isfinite(series).all():
+            raise InvalidRequest(_no_number(series, value))
         return self.scale(series)
 
     def scale(self, series: Tensor) -> Row:
@@ -216,6 +220,17 @@ class TensorRows:
                         f"{first[name].dtype} in another"
                     )
         return {name: np.stack([row[name] for row in rows]) for name in first}
+
+
+def _no_number(series: Tensor, value: Any) -> str:  # noqa: ANN401 - nested lists or an array
+    """Name the first value that is no finite FP32, as it was written."""
+    step, channel = np.argwhere(~np.isfinite(series))[0].tolist()
+    written = json.dumps(value[step][channel])
+    wanted = "a finite number"
+    if np.isinf(series[step, channel]):
+        largest = np.finfo(np.float32).max
+        wanted = f"a number from {-largest:.8g} to {largest:.8g}, as FP32 holds"
+    return f"series: step {step}, channel {channel} is {written}, expected {wanted}"
 
 
 def _typed(value: object, spec: TensorSpec) -> Tensor:

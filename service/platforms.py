@@ -32,7 +32,6 @@ KSERVE_IGNORED = (
     "max_asyncio_workers",
     "max_threads",
     "protocol",
-    "workers",
 )
 KSERVE_REFUSED: Mapping[str, str] = {
     "predictor_host": "this server is a predictor; it calls no other one as a transformer would",
@@ -50,7 +49,7 @@ _VERTEX_VARIABLES = ("AIP_HTTP_PORT", "AIP_STORAGE_URI", *_VERTEX_ROUTES)
 _SAGEMAKER_VARIABLES = {
     "SAGEMAKER_BIND_TO_PORT": "port",
     "SAGEMAKER_MAX_PAYLOAD_IN_MB": "max_body_bytes",
-    "SAGEMAKER_MODEL_SERVER_WORKERS": "threads",
+    "SAGEMAKER_MODEL_SERVER_WORKERS": "workers",
     "SAGEMAKER_MODEL_SERVER_TIMEOUT": "deadline",
     "SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS": "deadline",
     "SAGEMAKER_CONTAINER_LOG_LEVEL": "log_level",

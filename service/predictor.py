@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from service.answers import answers
 from service.batcher import Ran, Timings
@@ -131,18 +132,15 @@ class Predictor:
             with stages.stage("preprocess"):
                 calls = await self._calls(live, prepare, deadline)
             stages.rows = sum(call.rows for call in calls)
-            async with asyncio.TaskGroup() as group:
-                tasks = [
-                    group.create_task(self._submit(live, call.inputs, names, stages, deadline))
-                    for call in calls
-                ]
+            work = [self._submit(live, call.inputs, names, stages, deadline) for call in calls]
+            ran = await _together(work)
             with stages.stage("postprocess"):
                 predictions = [
                     answer
-                    for call, task in zip(calls, tasks, strict=True)
-                    for answer in answers(contract, task.result().outputs, call.rows)
+                    for call, one in zip(calls, ran, strict=True)
+                    for answer in answers(contract, one.outputs, call.rows)
                 ]
-            return Answered(live.name, live.version, predictions, tasks[-1].result().timings)
+            return Answered(live.name, live.version, predictions, ran[-1].timings)
 
     async def _calls(self, live: LiveModel, prepare: Prepare, deadline: float) -> list[Call]:
         """Read and stack the instances on a thread: pictures and long texts take milliseconds."""
@@ -211,6 +209,16 @@ class Predictor:
                     rows=stages.rows,
                     seconds=stages.seconds,
                 )
+
+
+async def _together(work: Sequence[Coroutine[Any, Any, Ran]]) -> list[Ran]:
+    """Run all calls of a request; if one fails, the others are cancelled."""
+    if len(work) == 1:
+        # Most requests are one call, and need no task beside their own.
+        return [await work[0]]
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one) for one in work]
+    return [task.result() for task in tasks]
 
 
 def _settle(done: asyncio.Future[Prediction], outcome: Prediction | ServiceError) -> None:

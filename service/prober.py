@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,19 +10,15 @@ from typing import Literal
 import numpy as np
 
 from service.errors import EngineFailure, InvalidRequest
-from service.tensors import DATATYPES, Tensor, Tensors, TensorSpec, inner_axes
+from service.samples import MAX_ELEMENTS, ROWS, STYLES, random_rows
+from service.tensors import Tensor, Tensors, TensorSpec, inner_axes
 
 Run = Callable[[Tensors, Sequence[str], float], dict[str, Tensor]]
-ROWS = 3
 _TOGETHER, _PERMUTED, _AMONG_OTHERS = (0, 1, 2), (2, 1, 0), (1, 1, 2)
 # Of all free axes but the first.  Many graphs take any size; some take what their windows divide,
 # or the one size that they were trained with.
 _SIZES = (4, 32, 48, 64, 224, 512, 1)
 _PATIENCE = 3
-_WORDS = ("a", "to be", "1")
-# Of the rows' floats, so that a scale which rows share, as in dynamic quantization, shows itself:
-# it is the first row's, and `_AMONG_OTHERS` leaves that one out.
-_WIDTHS = (1.0, 0.5, 0.25)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +32,7 @@ class ProbeLimits:
 
     seconds: float = 5.0
     more_seconds: float = 1.0
-    elements: int = 1 << 19
+    elements: int = MAX_ELEMENTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,21 +45,6 @@ class Probe:
     def as_json(self) -> dict[str, object]:
         """Return the finding for model-info."""
         return {"rows_independent": self.verdict == "yes", "why": self.why}
-
-
-@dataclass(frozen=True, slots=True)
-class _Style:
-    """How random values are drawn where no bounds say more: floats, and whole numbers from-to.
-
-    Whole numbers are small, since what they index is not known: lengths want 1 and more, flags 0
-    and 1.  A scale of 0 means floats between 0 and 1, else it is their standard deviation.
-    """
-
-    scale: float
-    integers: tuple[int, int]
-
-
-_STYLES = (_Style(0.0, (1, 3)), _Style(1.0, (0, 1)), _Style(16.0, (1, 1)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +82,8 @@ def probe(
     found: list[Probe] = []
     reason = ""
     for size in _SIZES:
-        for style in _STYLES:
-            rows = _random_rows(inputs, size, style, limits, seed)
+        for style in STYLES:
+            rows = random_rows(inputs, size, style, limits.elements, seed)
             if rows is None or asked.seconds_left(found) <= 0:
                 continue
             try:
@@ -228,57 +208,3 @@ def _same_value(one: object, other: object, tolerance: _Tolerance) -> bool:
         mine, theirs = (np.asarray([value[key] for key in one]) for value in (one, other))
         return _alike(mine, theirs, tolerance)
     return bool(one == other)
-
-
-def _random_rows(
-    inputs: Sequence[TensorSpec], size: int, style: _Style, limits: ProbeLimits, seed: int
-) -> list[Tensors] | None:
-    """Return three rows, every free axis but the first of ``size``; None if they were too large."""
-    random = np.random.default_rng(seed)
-    shapes = {
-        spec.name: tuple(n if isinstance(n, int) and n >= 0 else size for n in spec.shape[1:])
-        for spec in inputs
-    }
-    if any(ROWS * math.prod(shape) > limits.elements for shape in shapes.values()):
-        return None
-    return [
-        {s.name: _draw(random, s, (1, *shapes[s.name]), style, width) for s in inputs}
-        for width in _WIDTHS
-    ]
-
-
-def _draw(
-    random: np.random.Generator,
-    spec: TensorSpec,
-    shape: tuple[int, ...],
-    style: _Style,
-    width: float,
-) -> Tensor:
-    dtype = DATATYPES[spec.datatype].numpy
-    if dtype.kind == "b":
-        return random.integers(0, 2, shape).astype(bool)
-    if dtype.hasobject:
-        return random.choice(np.asarray(_WORDS, object), shape)
-    if dtype.kind in "iu":
-        low, high = _whole_bounds(spec, style)
-        return random.integers(low, high, shape, endpoint=True).astype(dtype)
-    if spec.minimum is not None and spec.maximum is not None:
-        values = spec.minimum + (spec.maximum - spec.minimum) * width * random.random(shape)
-    else:
-        values = random.normal(0, style.scale, shape) if style.scale else random.random(shape)
-        least = -math.inf if spec.minimum is None else spec.minimum
-        most = math.inf if spec.maximum is None else spec.maximum
-        values = np.clip(width * values, least, most)
-    return values.astype(dtype)
-
-
-def _whole_bounds(spec: TensorSpec, style: _Style) -> tuple[int, int]:
-    """Return the range to draw from: the whole one if it is known, else a small one within it."""
-    low, high = (0, 255) if spec.datatype == "UINT8" else style.integers
-    if spec.minimum is not None and spec.maximum is not None:
-        return math.ceil(spec.minimum), math.floor(spec.maximum)
-    if spec.minimum is not None and spec.minimum > low:
-        low, high = math.ceil(spec.minimum), math.ceil(spec.minimum) + high - low
-    if spec.maximum is not None and spec.maximum < high:
-        low, high = math.floor(spec.maximum) + low - high, math.floor(spec.maximum)
-    return low, high

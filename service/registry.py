@@ -78,6 +78,11 @@ class Registry:
             entry.report()
         self._loading = asyncio.create_task(self._load_all())
 
+    async def until_tried(self) -> None:
+        """Return when the loads that `open` has started have ended, well or not."""
+        if self._loading is not None:
+            await asyncio.shield(self._loading)
+
     async def _load_all(self) -> None:
         loads = (self._load_first(name) for name in list(self._models))
         for surprise in await asyncio.gather(*loads, return_exceptions=True):
@@ -151,6 +156,17 @@ class Registry:
             entry = self._models.get(name, {}).get(version)
             if entry is not None:
                 self._retire(entry)
+
+    async def refuse(self, name: str, version: int, reason: str) -> None:
+        """Serve a version no more and say why; what it still answers drains."""
+        async with self.turn(name):
+            held = self._models.get(name, {}).get(version)
+            if held is None or held.state is State.FAILED:
+                return
+            refused = Entry(held.found, self._means, first=held.first)
+            self._put(refused)
+            refused.refuse(reason)
+            self._retire(held)
 
     def _retire(self, entry: Entry) -> None:
         if entry.state in LEAVING:
@@ -231,3 +247,4 @@ class Registry:
             self._retire(entry)
         while self._leaving:
             await asyncio.gather(*self._leaving)
+        self._means.watchdog.close()

@@ -106,21 +106,28 @@ def _concerns(policy: Policy, name: str) -> bool:
     return policy.names is None or name in policy.names
 
 
-def at_start(found: Sequence[Found], control: Control) -> list[Found]:
-    """Return what is to be loaded when the server starts.
+def at_start(
+    found: Sequence[Found],
+    control: Control,
+    *,
+    loaded: Collection[str] = (),
+    unloaded: Collection[str] = (),
+) -> list[Found]:
+    """Return what is to be loaded when a process starts.
 
-    Raises ConfigurationError for a name that is not on disk.
+    ``loaded`` and ``unloaded`` are what was asked for by request before; such models may have
+    gone from the disk.  Raises ConfigurationError for a name of the settings that has.
     """
-    if control.mode != "explicit" or ALL_MODELS in control.names:
-        return wanted(found, Policy())
     there = sorted({one.name for one in found})
+    if control.mode != "explicit" or ALL_MODELS in control.names:
+        return wanted(found, Policy(frozenset(there) - frozenset(unloaded)))
     for name in control.names:
         if name not in there:
             raise ConfigurationError(
                 f"load_model: '{name}' is not in the repository; "
                 f"it holds {', '.join(there) or 'no model'}"
             )
-    return wanted(found, Policy(frozenset(control.names)))
+    return wanted(found, Policy(frozenset({*control.names, *loaded}) - frozenset(unloaded)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,10 +188,14 @@ class Reloader:
         self._require_control("unloaded")
         await self._see_through(self._unload(name))
 
-    async def index(self) -> list[IndexRow]:
-        """Return everything in memory and on disk, sorted by name and version."""
+    async def index(self, views: Sequence[ModelView] | None = None) -> list[IndexRow]:
+        """Return everything in memory and on disk, sorted by name and version.
+
+        ``views`` are what is in memory if it is not in this process alone.
+        """
         on_disk = {one.name for one in await self._scan()}
-        return index_rows(self._registry.views(), self._unloaded, on_disk)
+        seen = self._registry.views() if views is None else views
+        return index_rows(seen, self._unloaded, on_disk)
 
     async def aclose(self) -> None:
         """Wait until every request that was begun is done."""
@@ -215,7 +226,7 @@ class Reloader:
         async with self._registry.turn(name):
             found = [one for one in await self._scan() if one.name == name]
             if not found:
-                raise NotInRepository(name, str(self._repository))
+                raise NotInRepository(name)
             views = [view for view in self._registry.views() if view.name == name]
             live = {(view.name, view.version): view.state for view in views}
             todo = plan(found, live, Policy(frozenset({name})), again=True)

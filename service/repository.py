@@ -41,6 +41,17 @@ class Found:
         """The ONNX file itself, or the one in ONNX Runtime's own format where that is all."""
         return self.path if self.path.is_file() else model_file_in(self.path)
 
+    def told(self, text: str) -> str:
+        """Return a text for callers: with paths as they are below the repository.
+
+        Where a server keeps its models is nobody's business but its operator's.
+        """
+        has_version = is_version(self.path.name) and self.path.name != self.name
+        root = self.path.parents[1 if has_version else 0]
+        for prefix in {str(root), str(root.absolute()), str(root.resolve())} - {"/", "."}:
+            text = re.sub(rf"(?<![\w./-]){re.escape(prefix)}/", "", text)
+        return text
+
     @property
     def is_ort(self) -> bool:
         """Whether the file's name says that it is in ONNX Runtime's own format."""

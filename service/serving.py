@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, TypeGuard, get_args
 
 from service.errors import ConfigurationError
+from service.options import provider_options, session_options
 
 SERVING_FILE = "serving.toml"
 Verify = Literal["enforce", "advisory", "off"]
+RunMode = Literal["tick", "threads"]
+Profile = Literal["throughput", "latency"]
+MAX_ROWS = 65_536
+MAX_WAIT_MS = 10_000.0
 
 _MAX_FILE_BYTES = 1 << 20
 _LABEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
@@ -44,6 +49,23 @@ NEWEST: VersionPolicy = Latest()
 
 
 @dataclass(frozen=True, slots=True)
+class BatchingRules:
+    """What the table ``[batching]`` says; None is left to the calibration or the server."""
+
+    max_rows: int | None = None
+    max_wait_ms: float | None = None
+    run: RunMode | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OrtRules:
+    """What the table ``[ort]`` says: ONNX Runtime's own options, as `service.options` checks."""
+
+    session: Mapping[str, str] = field(default_factory=dict)
+    provider: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class ServingRules:
     """One model's `serving.toml`; what it leaves out is None or empty, so the server decides.
 
@@ -53,6 +75,9 @@ class ServingRules:
     versions: VersionPolicy | None = None
     labels: Mapping[str, int] = field(default_factory=dict)
     verify: Verify | None = None
+    profile: Profile | None = None
+    batching: BatchingRules = field(default_factory=BatchingRules)
+    ort: OrtRules = field(default_factory=OrtRules)
 
 
 def choose(policy: VersionPolicy, versions: Iterable[int]) -> frozenset[int]:
@@ -90,17 +115,23 @@ def read_rules(folder: Path) -> ServingRules:
 
 def parse_rules(content: Mapping[str, object]) -> ServingRules:
     """Turn the file's keys into rules; raises ConfigurationError for what it may not hold."""
-    known = [rule.name for rule in fields(ServingRules)]
-    for key in content:
-        if key not in known:
-            close = get_close_matches(key, known, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
-            raise ConfigurationError(f"unknown key '{key}'; {hint}")
+    _refuse_unknown(content, [rule.name for rule in fields(ServingRules)])
     return ServingRules(
         versions=_policy(content["versions"]) if "versions" in content else None,
         labels=_labels(content.get("labels", {})),
         verify=_verify(content["verify"]) if "verify" in content else None,
+        profile=_profile(content["profile"]) if "profile" in content else None,
+        batching=_batching(content.get("batching", {})),
+        ort=_ort(content.get("ort", {})),
     )
+
+
+def _refuse_unknown(content: Mapping[str, object], known: Sequence[str], table: str = "") -> None:
+    for key in content:
+        if key not in known:
+            close = get_close_matches(key, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+            raise ConfigurationError(f"unknown key '{table}{key}'; {hint}")
 
 
 def _policy(value: object) -> VersionPolicy:
@@ -140,9 +171,60 @@ def _verify(value: object) -> Verify:
     )
 
 
-def _is_version(value: object) -> bool:
+def _profile(value: object) -> Profile:
+    match value:
+        case "throughput" | "latency":
+            return value
+    raise ConfigurationError(
+        f"profile: expected one of {', '.join(get_args(Profile))}, got {_shown(value)}"
+    )
+
+
+def _batching(value: object) -> BatchingRules:
+    table = _table(value, "batching")
+    _refuse_unknown(table, [rule.name for rule in fields(BatchingRules)], "batching.")
+    rows, wait, run = (table.get(key) for key in ("max_rows", "max_wait_ms", "run"))
+    if rows is not None and not (_is_whole(rows) and 1 <= rows <= MAX_ROWS):
+        raise ConfigurationError(
+            f"batching.max_rows: expected a whole number from 1 to {MAX_ROWS}, got {_shown(rows)}"
+        )
+    if wait is not None and not (_is_number(wait) and 0 <= wait <= MAX_WAIT_MS):
+        raise ConfigurationError(
+            f"batching.max_wait_ms: expected a number from 0 to {MAX_WAIT_MS:g}, got {_shown(wait)}"
+        )
+    match run:
+        case None | "tick" | "threads":
+            return BatchingRules(rows, wait, run)
+    raise ConfigurationError(
+        f"batching.run: expected one of {', '.join(get_args(RunMode))}, got {_shown(run)}"
+    )
+
+
+def _ort(value: object) -> OrtRules:
+    table = _table(value, "ort")
+    _refuse_unknown(table, [rule.name for rule in fields(OrtRules)], "ort.")
+    return OrtRules(
+        session_options(table.get("session", {})), provider_options(table.get("provider", {}))
+    )
+
+
+def _table(value: object, name: str) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise ConfigurationError(f"{name}: expected a table [{name}], got {_shown(value)}")
+    return value
+
+
+def _is_whole(value: object) -> TypeGuard[int]:
     # In Python, unlike in TOML, true is a whole number.
-    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10**18
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_version(value: object) -> bool:
+    return _is_whole(value) and 0 < value < 10**18
 
 
 def _shown(value: object, limit: int = 80) -> str:

@@ -1,15 +1,12 @@
-"""Settings of the server: flag > ONNXPORT_* variable > platform > onnxport.toml > default."""
+"""Settings of the server: what an operator may set, and what is allowed."""
 
 from __future__ import annotations
 
 import os
-import tomllib
-from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -19,10 +16,8 @@ from pydantic_settings import (
 
 from service.access_settings import AccessSettings, Names
 from service.errors import ConfigurationError
-from service.platforms import Hosting, Implied, Surroundings, hosting
 
 ENV_PREFIX = "ONNXPORT_"
-CONFIG_FILE = "onnxport.toml"
 
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
@@ -39,6 +34,9 @@ class Settings(AccessSettings):
     )
     host: str = Field("127.0.0.1", min_length=1, description="The address to listen on.")
     port: int = Field(8080, ge=0, le=65_535, description="The port; 0 takes any free one.")
+    uds: str = Field(
+        "", max_length=100, description="A Unix socket to listen on instead of host and port."
+    )
     root_path: str = Field("", description="The path that a proxy in front has cut off.")
     model_name: str = Field(
         "",
@@ -54,6 +52,19 @@ class Settings(AccessSettings):
     health_route: str = Field("", description="One more path that answers as /v2/health/ready.")
     predict_route: str = Field("", description="One more path that answers as /invocations.")
     max_body_bytes: int = Field(64 << 20, ge=1, le=4 << 30, description="The largest request body.")
+    max_head_bytes: int = Field(
+        64 << 10, ge=1024, le=1 << 20, description="The largest head of a request."
+    )
+    max_headers: int = Field(100, ge=10, le=10_000, description="The most headers of a request.")
+    max_connections: int = Field(
+        10_000, ge=1, le=1_000_000, description="The most connections at once in each worker."
+    )
+    max_bytes_in_flight: int = Field(
+        256 << 20,
+        ge=1 << 20,
+        le=1 << 40,
+        description="The most bytes of bodies held at once in each worker.",
+    )
     max_decompressed_bytes: int = Field(
         64 << 20, ge=1, le=4 << 30, description="The largest body after it is unpacked."
     )
@@ -62,14 +73,34 @@ class Settings(AccessSettings):
     queue_rows: int = Field(
         1024, ge=1, le=1 << 24, description="The most rows that wait for one model."
     )
+    queue_bytes: int = Field(
+        256 << 20, ge=1, le=64 << 30, description="The most bytes that wait for one model."
+    )
+    max_wait_ms: float = Field(
+        0, ge=0, le=10_000, description="Milliseconds that a batch waits for more rows."
+    )
+    profile: Literal["throughput", "latency"] = Field(
+        "throughput",
+        description="Throughput: one thread a run; latency: all cores for one run at a time.",
+    )
+    cache_dir: str = Field(
+        "", description="Where calibrations are kept; none for nowhere (default: your cache)."
+    )
+    workers: Literal["auto"] | Annotated[int, Field(ge=1, le=256)] = Field(
+        "auto",
+        description="Processes that answer; auto is one a core, or one for a GPU.",
+    )
     threads: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = Field(
-        "auto", description="Runs at once; auto is the cores that this process may use."
+        "auto", description="Runs at once in each worker; auto is the usable cores by the workers."
     )
     providers: Literal["auto"] | Names = Field(
         "auto", description="Execution providers in order of preference, such as cuda,cpu."
     )
     verify: Literal["enforce", "advisory", "off"] = Field(
         "enforce", description="What a bundle that fails its own proof means."
+    )
+    quarantine_deaths: int = Field(
+        3, ge=1, le=100, description="How often in ten minutes a model may end its worker."
     )
     model_control: Literal["none", "explicit"] = Field(
         "none", description="None: all models at the start; explicit: what is asked for."
@@ -84,6 +115,16 @@ class Settings(AccessSettings):
     deadline: Seconds = Field(30, description="Seconds that a request may take.")
     grace: Seconds = Field(30, description="Seconds that requests may still take at the end.")
     keep_alive: Seconds = Field(75, description="Seconds that an idle connection stays open.")
+    head_timeout: Seconds = Field(10, description="Seconds in which a head must have come.")
+    body_timeout: Seconds = Field(
+        10, description="Seconds after which a body that does not move is given up."
+    )
+    min_body_rate: int = Field(
+        1024, ge=0, le=1 << 30, description="Bytes a second at which a long body must come."
+    )
+    read_timeout: Seconds = Field(
+        10, description="Seconds after which a caller that takes no answer is given up."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least important message that is written."
     )
@@ -92,7 +133,7 @@ class Settings(AccessSettings):
     )
     access_log: bool = Field(default=True, description="Write one line for every request.")
 
-    @field_validator("threads", mode="before")
+    @field_validator("threads", "workers", mode="before")
     @classmethod
     def _number_from_text(cls, value: object) -> object:
         return int(value) if isinstance(value, str) and value.isdecimal() else value
@@ -132,10 +173,11 @@ class Settings(AccessSettings):
 
     @model_validator(mode="after")
     def _closed_unless_said(self) -> Self:
-        self.refuse_open(self.host)
+        if not self.uds:
+            self.refuse_open(self.host)
         if self.admin_port is not None:
             self.refuse_open(self.admin_host)
-            if self.admin_port == self.port != 0:
+            if self.admin_port == self.port != 0 and not self.uds:
                 raise ConfigurationError(f"admin_port {self.port}: port has the same number")
         return self
 
@@ -147,6 +189,19 @@ class Settings(AccessSettings):
                 f"{self.model_control} every model is loaded"
             )
         return self
+
+    @property
+    def cache_folder(self) -> Path | None:
+        """The folder for what a restart need not find out again; None to keep nothing."""
+        if self.cache_dir:
+            return None if self.cache_dir == "none" else Path(self.cache_dir)
+        home = os.environ.get("XDG_CACHE_HOME", "")
+        try:
+            cache = Path(home) if home.startswith("/") else Path.home() / ".cache"
+        except RuntimeError:
+            # A user without a home, as in many containers.
+            return None
+        return cache / "onnxport"
 
     @classmethod
     def settings_customise_sources(
@@ -172,115 +227,3 @@ def setting_names() -> tuple[str, ...]:
     """Return the names of all settings, what is served first and who may use it last."""
     of_access = AccessSettings.model_fields
     return tuple(sorted(Settings.model_fields, key=lambda name: name in of_access))
-
-
-def load_settings(
-    flags: Mapping[str, object],
-    *,
-    config: Path | None = None,
-    kserve: Mapping[str, str] | None = None,
-) -> Settings:
-    """Return the settings; ``flags`` holds only what was really given on the command line.
-
-    ``kserve`` holds the flags that KServe spells, without their dashes.  Raises ConfigurationError
-    that names the key, where it was set and what is allowed.
-    """
-    _refuse_unknown_variables()
-    file, path = _read_file(config)
-    given: dict[str, Any] = {key: value for key, value in flags.items() if value is not None}
-    asked = _asked_platform(given, file)
-    host = _hosting(asked, given, file, kserve or {})
-    for key, implied in host.flags.items():
-        if key in given:
-            raise ConfigurationError(f"give either --{key.replace('_', '-')} or {implied.origin}")
-    arguments: dict[str, Any] = {**given, **_values(host.flags)}
-    if asked == "auto":
-        arguments["platform"] = host.platform.value
-    arguments["_weaker"] = (_values(host.values), file, _values(host.fallback))
-    try:
-        return Settings(**arguments)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = str(first["loc"][0])
-        # A setting that takes "auto" or a number has one reason for each.
-        reasons = [e["msg"] for e in error.errors() if e["loc"][0] == key]
-        reason = " or ".join(dict.fromkeys(text.removeprefix("Value error, ") for text in reasons))
-        raise ConfigurationError(
-            f"{_origin(key, given, host, path)}: {reason}, got {_shown(first['input'])}"
-        ) from error
-
-
-def _asked_platform(given: Mapping[str, object], file: Mapping[str, object]) -> str:
-    ours = (given.get("platform"), os.environ.get(f"{ENV_PREFIX}PLATFORM"), file.get("platform"))
-    return next((str(value) for value in ours if value is not None), "auto")
-
-
-def _hosting(
-    asked: str, given: Mapping[str, object], file: Mapping[str, object], kserve: Mapping[str, str]
-) -> Hosting:
-    named = "repository" in given or "repository" in file
-    around = Surroundings(
-        environment=os.environ,
-        kserve=kserve,
-        repository_given=named or f"{ENV_PREFIX}REPOSITORY" in os.environ,
-    )
-    return hosting(around, asked)
-
-
-def _values(implied: Mapping[str, Implied]) -> dict[str, object]:
-    return {key: one.value for key, one in implied.items()}
-
-
-def _refuse_unknown_variables() -> None:
-    for name in sorted(os.environ):
-        if name.startswith(ENV_PREFIX):
-            key = name.removeprefix(ENV_PREFIX).lower()
-            if key not in Settings.model_fields and key != "config":
-                raise ConfigurationError(f"{name}: unknown variable{_suggestion(key, ENV_PREFIX)}")
-
-
-def _read_file(config: Path | None) -> tuple[dict[str, object], Path]:
-    """Return the file's keys; a file that was asked for must be there."""
-    variable = os.environ.get(f"{ENV_PREFIX}CONFIG")
-    asked = config or (Path(variable) if variable else None)
-    path = asked or Path(CONFIG_FILE)
-    try:
-        content = tomllib.loads(path.read_bytes().decode())
-    except FileNotFoundError as error:
-        if asked is None:
-            return {}, path
-        raise ConfigurationError(f"{path}: no such file") from error
-    except OSError as error:
-        raise ConfigurationError(f"{path}: {error.strerror}") from error
-    except ValueError as error:
-        raise ConfigurationError(f"{path}: not TOML: {error}") from error
-    for key in content:
-        if key not in Settings.model_fields:
-            raise ConfigurationError(f"{path}: unknown key '{key}'{_suggestion(key)}")
-    return content, path
-
-
-def _suggestion(key: str, prefix: str = "") -> str:
-    close = get_close_matches(key, Settings.model_fields, n=1)
-    if close:
-        word = f"{prefix}{close[0].upper()}" if prefix else close[0]
-        return f"; did you mean {word}?"
-    known = (f"{prefix}{name.upper()}" if prefix else name for name in setting_names())
-    return f"; known are {', '.join(known)}"
-
-
-def _origin(key: str, given: Mapping[str, object], host: Hosting, file: Path) -> str:
-    """Say where a value came from, in the words that the operator or the platform used."""
-    if key in given:
-        return f"--{key.replace('_', '-')}"
-    if key in host.flags:
-        return host.flags[key].origin
-    variable = f"{ENV_PREFIX}{key.upper()}"
-    if variable in os.environ:
-        return variable
-    return host.values[key].origin if key in host.values else f"{file}: {key}"
-
-
-def _shown(value: object, limit: int = 80) -> str:
-    text = repr(value)
-    return text if len(text) <= limit else f"{text[:limit]}..."

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from service.observer import BatchReport
 
 _EXACT_SIZES = 128
+_DURATIONS = ("success", "fail", "queue", "input", "infer", "output")
 
 
 @dataclass(slots=True)
@@ -57,6 +59,22 @@ class Counters:
         self.input.add(seconds.get("preprocess", 0.0))
         self.infer.add(seconds.get("infer", 0.0))
         self.output.add(seconds.get("postprocess", 0.0))
+
+    def plain(self) -> dict[str, Any]:
+        """Return the counters so that they can be sent and added member by member."""
+        plain: dict[str, Any] = {"last_inference": self.last_inference, "rows": self.rows}
+        for name in _DURATIONS:
+            duration: Duration = getattr(self, name)
+            plain[name] = [duration.count, duration.ns]
+        plain["batches"] = {str(size): [d.count, d.ns] for size, d in self.batches.items()}
+        return plain
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> Counters:
+        """Return what `plain` has written."""
+        durations = {name: Duration(*plain[name]) for name in _DURATIONS}
+        batches = {int(size): Duration(*value) for size, value in plain["batches"].items()}
+        return cls(plain["last_inference"], plain["rows"], batches=batches, **durations)
 
     def as_json(self) -> dict[str, object]:
         """Return the members of the statistics extension, all times in nanoseconds."""
@@ -111,6 +129,10 @@ class Statistics:
         """Return the counters of a version, all zero if it has not been heard of."""
         return self._counters.get((model, version), Counters())
 
+    def snapshot(self) -> list[list[Any]]:
+        """Return rows of model, version and counters as plain values; `History` reads them."""
+        return [[model, version, c.plain()] for (model, version), c in self._counters.items()]
+
     def model_state(self, model: str, version: int, state: str) -> None:
         """Let a version begin at zero, and forget one that is unloaded."""
         if state == "UNLOADED":
@@ -147,3 +169,15 @@ class Statistics:
 
     def _known(self, model: str, version: int) -> Counters:
         return self._counters.setdefault((model, version), Counters())
+
+
+class History:
+    """Counters by version as they were when they were asked for."""
+
+    def __init__(self, rows: Sequence[Sequence[Any]]) -> None:
+        """Keep rows of model, version and plain counters."""
+        self._counters = {(row[0], row[1]): Counters.from_plain(row[2]) for row in rows}
+
+    def of(self, model: str, version: int) -> Counters:
+        """Return the counters of a version, all zero if it has not been heard of."""
+        return self._counters.get((model, version), Counters())

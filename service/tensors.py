@@ -85,8 +85,9 @@ class TensorSpec:
     ``shape`` holds whole numbers for fixed axes, -1 for an axis of any size, and a text for a
     symbolic axis: axes that share a name must have the same size in one request.  A shape of
     `ANY_SHAPE` says that not even the number of axes is known.  ``minimum`` and ``maximum`` are
-    inclusive bounds on every element; ``finite`` refuses NaN and infinities.  An ``optional`` input
-    may be left out, and belongs to a whole request instead of to its rows.
+    inclusive bounds on every element, and so is the size of the axis ``maximum_axis`` in the same
+    request; ``finite`` refuses NaN and infinities.  An ``optional`` input may be left out, and
+    belongs to a whole request instead of to its rows.
 
     An output that is no tensor has ONNX Runtime's type as its datatype, such as
     ``seq(map(int64,tensor(float)))``.
@@ -99,6 +100,7 @@ class TensorSpec:
     maximum: float | None = None
     finite: bool = False
     optional: bool = False
+    maximum_axis: str = ""
 
     @property
     def is_tensor(self) -> bool:
@@ -142,6 +144,20 @@ def check(inputs: Tensors, specs: Sequence[TensorSpec]) -> None:
         _check_datatype(value, spec)
         _check_shape(value.shape, spec, axes)
         _check_values(value, spec)
+    for spec in specs:
+        if spec.maximum_axis in axes and spec.name in inputs:
+            _check_axis_bound(inputs[spec.name], spec, axes[spec.maximum_axis])
+
+
+def _check_axis_bound(value: Tensor, spec: TensorSpec, axis: tuple[int, str]) -> None:
+    size, owner = axis
+    over = value > size
+    if over.any():
+        position = int(np.argmax(over))
+        raise InvalidRequest(
+            f"input '{spec.name}': element {position} is {value.reshape(-1)[position]}, but axis "
+            f"'{spec.maximum_axis}' of input '{owner}' is {size} long"
+        )
 
 
 def _check_datatype(value: Tensor, spec: TensorSpec) -> None:
@@ -213,12 +229,13 @@ def stack(parts: Sequence[Tensors]) -> dict[str, Tensor]:
 
 def split(tensors: Tensors, rows: Sequence[int]) -> list[dict[str, Tensor]]:
     """Cut joined tensors back into one set a job; ``rows`` are the jobs' sizes in order."""
-    ends = np.cumsum(rows)
-    starts = ends - np.asarray(rows)
-    return [
-        {name: value[start:end] for name, value in tensors.items()}
-        for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
-    ]
+    parts = []
+    start = 0
+    for size in rows:
+        end = start + size
+        parts.append({name: value[start:end] for name, value in tensors.items()})
+        start = end
+    return parts
 
 
 def pad_rows(rows: Sequence[Tensor]) -> Tensor:

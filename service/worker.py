@@ -1,80 +1,275 @@
-"""One serving process: a listening socket, the application, and a clean end."""
+"""One worker: the application on an event loop, with connections that the supervisor hands over."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 import logging
-import shlex
 import signal
 import socket
 import ssl
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack
-from functools import partial
-from pathlib import Path
-from types import FrameType
-from typing import NoReturn, cast
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
-import orjson
-import typer
 import uvicorn
 
-from service import __version__, logs
-from service.app import control_of, create_app
-from service.bundle import read_bundle
-from service.contract import ImagePipeline, SequencePipeline, TextPipeline
-from service.errors import BundleError, ConfigurationError
-from service.reloader import at_start
+from service import logs
+from service.announcement import announcement, announcement_text
+from service.app import control_of, create_app, first_models, open_warning
+from service.blackbox import BlackBox
+from service.children import ignore_signals
+from service.control import Closed, Go, Message, Prepared, Stop, Taken, Unable, Up
+from service.errors import ControlBroken, ServiceError
+from service.guarded import Quarantine
+from service.link import Link
+from service.member import Member
 from service.repository import Found, named, scan
 from service.settings import Settings
 from service.tls import TlsFiles, server_context
-from service.web.edge import EdgeProtocol
+from service.web.edge import Edge
 
 _log = logging.getLogger("onnxport.worker")
-_SHOWN = 4
-_A_TEXT = "Lunch at noon? Bring the slides."
+_AT_ONCE: Final = 64
+_LAST_HANDSHAKES: Final = 2.0
+_PR_SET_PDEATHSIG: Final = 1
 
 
-def serve(settings: Settings, *, ignored: Sequence[str] = ()) -> None:
-    """Serve until SIGINT or SIGTERM, then let running requests end within the grace time.
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """What connections are wrapped in, the seconds that takes, and how many may begin at once."""
 
-    ``ignored`` are flags that were taken without having a meaning here.  Raises ConfigurationError
-    if there is nothing to serve or the address cannot be had.
-    """
-    logs.configure(level=settings.log_level, style=settings.log_format)
-    if not settings.repository.exists():
-        raise ConfigurationError(
-            f"{settings.repository}: no such file or folder; train a model with onnxport-train "
-            "cnn, or name a repository, a bundle or an .onnx file"
-        )
-    found = named(scan(settings.repository), settings.model_name)
-    tls = tls_of(settings)
-    with ExitStack() as stack:
-        listeners = [stack.enter_context(one) for one in listen_all(settings)]
-        config = _config(with_ports(settings, listeners), found, tls)
-        if ignored:
-            _log.info("flags of KServe without a meaning here: %s", ", ".join(ignored))
-        if settings.model_name and found and all(one.name != settings.model_name for one in found):
-            _log.warning("no model is called %s: several keep their names", settings.model_name)
-        main, *others = (address_of(one, secure=tls is not None) for one in listeners)
-        announce(settings, at_start(found, control_of(settings)), main)
-        for address in others:
-            _log.info("listening for admin", extra={"fields": {"address": address}})
-        # uvicorn raises the signal that ended it once more; the end was asked for, so it is no
-        # failure.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, _leave)
-        uvicorn.Server(config).run(sockets=listeners)
+    context: ssl.SSLContext
+    handshake_seconds: float
+    handshakes: int
+    shutdown_seconds: float = 2.0
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What the event loop has to know of it."""
+        return {
+            "ssl": self.context,
+            "ssl_handshake_timeout": self.handshake_seconds,
+            "ssl_shutdown_timeout": self.shutdown_seconds,
+        }
 
 
-def _config(
-    settings: Settings, found: Sequence[Found], tls: ssl.SSLContext | None
-) -> uvicorn.Config:
-    app = create_app(settings, found)
-    config = uvicorn.Config(
+class Intake:
+    """Takes the connections that come over a socket, and tells of those that have ended."""
+
+    def __init__(
+        self,
+        source: socket.socket,
+        make_protocol: Callable[[Callable[[], None]], asyncio.Protocol],
+        tell: Callable[[Message], None],
+        tls: Tls | None = None,
+    ) -> None:
+        """Keep the socket; ``make_protocol`` is given what to call when a connection has ended.
+
+        With ``tls`` every connection begins with a handshake.
+        """
+        source.setblocking(False)  # noqa: FBT003 - the library's only spelling
+        self._source = source
+        self._make_protocol = make_protocol
+        self._tell = tell
+        self._tls = tls
+        self._loop = asyncio.get_running_loop()
+        self._beginning: set[asyncio.Task[None]] = set()
+        self._ended = 0
+
+    def open(self) -> None:
+        """Take connections from now on."""
+        self._loop.add_reader(self._source, self._take, _AT_ONCE)
+
+    async def close(self) -> None:
+        """Take what has been sent so far and no more; return when all of it has begun."""
+        self._loop.remove_reader(self._source)
+        while self._take(_AT_ONCE):
+            pass
+        if self._beginning:
+            # Who has not ended a handshake by then has sent no request that could be lost.
+            await asyncio.wait(self._beginning, timeout=_LAST_HANDSHAKES)
+
+    def _take(self, most: int) -> bool:
+        """Take up to so many; whether there may be more.
+
+        It is told before a byte of them is read: what was not told is given to another worker.
+        """
+        taken: list[socket.socket] = []
+        more = self._receive(most, taken)
+        if taken:
+            self._tell(Taken(len(taken)))
+        for connection in taken:
+            self._begin(connection)
+        return more
+
+    def _receive(self, most: int, taken: list[socket.socket]) -> bool:
+        for _ in range(most):
+            try:
+                data, descriptors, _, _ = socket.recv_fds(
+                    self._source, 1, 1, socket.MSG_CMSG_CLOEXEC
+                )
+            except (BlockingIOError, InterruptedError):
+                return False
+            if not data:
+                self._loop.remove_reader(self._source)
+                return False
+            if not descriptors:
+                # This process has no room for another descriptor.
+                self._tell(Taken(1))
+                self._end()
+            taken += [socket.socket(fileno=descriptor) for descriptor in descriptors]
+        return True
+
+    def _begin(self, connection: socket.socket) -> None:
+        connection.setblocking(False)  # noqa: FBT003
+        if self._tls is not None and len(self._beginning) >= self._tls.handshakes:
+            connection.close()
+            self._end()
+            return
+        task = asyncio.ensure_future(self._connect(connection))
+        self._beginning.add(task)
+        task.add_done_callback(self._beginning.discard)
+
+    async def _connect(self, connection: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(
+                lambda: self._make_protocol(self._end),
+                connection,
+                **({} if self._tls is None else self._tls.arguments),
+            )
+        except OSError as error:
+            # The caller has gone already, or does not speak TLS as is asked for here.
+            _log.debug("a connection did not begin: %s", error)
+            connection.close()
+            self._end()
+
+    def _end(self) -> None:
+        """Count an ended connection, and tell of all that one turn of the loop has brought."""
+        if not self._ended:
+            self._loop.call_soon(self._tell_ended)
+        self._ended += 1
+
+    def _tell_ended(self) -> None:
+        self._tell(Closed(self._ended))
+        self._ended = 0
+
+
+class WorkerServer(uvicorn.Server):
+    """uvicorn's server over connections that are handed over; signals are the supervisor's."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        edge: Edge,
+        member: Member,
+        source: socket.socket,
+        tls: Tls | None = None,
+    ) -> None:
+        """Keep what it serves and where connections come from."""
+        super().__init__(config)
+        self._edge = edge
+        self._member = member
+        self._source = source
+        self._tls = tls
+        self._intake: Intake | None = None
+        self._may_go = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone."""
+        yield
+
+    async def run_until_stopped(self) -> None:
+        """Serve until the supervisor says Stop or is no more."""
+        listening = asyncio.create_task(self._listen())
+        reporting_ = asyncio.create_task(self._member.report())
+        try:
+            await self._may_go.wait()
+            await self.serve(sockets=[])
+        finally:
+            listening.cancel()
+            reporting_.cancel()
+
+    async def _listen(self) -> None:
+        await self._member.link.listen(self._hear)
+        self.should_exit = True
+        self._may_go.set()
+
+    def _hear(self, message: Message) -> None:
+        if isinstance(message, Go):
+            self._may_go.set()
+        elif isinstance(message, Stop):
+            self.should_exit = True
+        else:
+            self._member.hear(message)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Open the application, then take connections."""
+        await super().startup(sockets)
+
+        def make_protocol(on_end: Callable[[], None]) -> asyncio.Protocol:
+            # As uvicorn makes its own.
+            return self._edge.protocol(
+                self.config, self.server_state, self.lifespan.state, on_end=on_end
+            )
+
+        self._intake = Intake(self._source, make_protocol, self._member.link.send, self._tls)
+        self._intake.open()
+        self._member.link.send(Up())
+        self._member.tell()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let what was handed over begin, then end as uvicorn does."""
+        if self._intake is not None:
+            await self._intake.close()
+        await super().shutdown(sockets)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Serve; the arguments are descriptors: of the control socket, the connections', the box."""
+    ignore_signals()
+    _die_with_parent()
+    control, connections, memory = map(int, arguments or sys.argv[1:])
+    link = Link(socket.socket(fileno=control))
+    source = socket.socket(fileno=connections)
+    try:
+        start = link.start()
+    except (ControlBroken, OSError):
+        # The supervisor ended while this process began.
+        sys.exit(1)
+    settings = Settings(**start.settings)
+    logs.configure(level=settings.log_level, style=settings.log_format, worker=start.number)
+    box = BlackBox(memory)
+    box.record_faults()
+    member = Member(start, link, Quarantine(box, start.culprits))
+    try:
+        found = named(scan(settings.repository), settings.model_name)
+        app = create_app(settings, found, member)
+        tls = tls_of(settings)
+    except ServiceError as error:
+        link.say(Unable(error.code, str(error)))
+        sys.exit(1)
+    except OSError as error:
+        # A folder that may not be read, a disk that fails.
+        link.say(Unable("internal", str(error)))
+        sys.exit(1)
+    config = server_config(app, settings)
+    link.say(_prepared(settings, found, member))
+
+    async def serve() -> None:
+        await WorkerServer(config, app.state.edge, member, source, tls).run_until_stopped()
+
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(serve())
+
+
+def server_config(app: Callable[..., Any], settings: Settings) -> uvicorn.Config:
+    """Return how uvicorn serves the application."""
+    return uvicorn.Config(
         app,
-        http=cast("type[asyncio.Protocol]", partial(EdgeProtocol, app.state.direct)),
         ws="none",
         lifespan="on",
         access_log=False,
@@ -82,142 +277,45 @@ def _config(
         proxy_headers=False,
         root_path=settings.root_path,
         server_header=False,
-        backlog=2048,
         timeout_keep_alive=max(1, round(settings.keep_alive)),
         timeout_graceful_shutdown=max(1, round(settings.grace)),
     )
-    config.load()
-    # Its own options say too little: the least version, and certificates that are exchanged.
-    config.ssl = tls
-    return config
 
 
-def tls_of(settings: Settings) -> ssl.SSLContext | None:
+def tls_of(settings: Settings) -> Tls | None:
     """Return what connections are wrapped in, None for plain HTTP; raises ConfigurationError."""
     if settings.tls_cert is None or settings.tls_key is None:
         return None
-    return server_context(TlsFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca))
+    files = TlsFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+    return Tls(server_context(files), settings.head_timeout, settings.max_connections)
 
 
-def listen_all(settings: Settings) -> list[socket.socket]:
-    """Open the main socket and, where one is wanted, the one for admin, in this order."""
-    main = listen(settings.host, settings.port)
-    if settings.admin_port is None:
-        return [main]
-    try:
-        return [main, listen(settings.admin_host, settings.admin_port, prefix="admin-")]
-    except ConfigurationError:
-        main.close()
-        raise
-
-
-def with_ports(settings: Settings, listeners: Sequence[socket.socket]) -> Settings:
-    """Return the settings with the ports that were really taken: by them roads are told apart."""
-    names = ("port", "admin_port")
-    taken = {name: one.getsockname()[1] for name, one in zip(names, listeners, strict=False)}
-    return settings.model_copy(update=taken)
-
-
-def _leave(number: int, frame: FrameType | None) -> NoReturn:
-    del number, frame
-    raise SystemExit(0)
-
-
-def listen(host: str, port: int, *, prefix: str = "") -> socket.socket:
-    """Open the listening socket; raises ConfigurationError with a remedy if it cannot be had.
-
-    ``prefix`` stands before the names of the flags in question.
-    """
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        listener = socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ConfigurationError(
-            f"cannot listen on {host}:{port}: {reason}; choose another with --{prefix}host and "
-            f"--{prefix}port"
-        ) from error
-    listener.settimeout(0)
-    return listener
-
-
-def address_of(listener: socket.socket, *, secure: bool = False) -> str:
-    """Return the URL under which the socket is reached."""
-    host, port = listener.getsockname()[:2]
-    scheme = "https" if secure else "http"
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
-
-
-def announce(settings: Settings, found: Sequence[Found], address: str) -> None:
-    """Say where the server listens, what it serves and what to try next, on standard error."""
-    # Bundles first: their contracts say what a call looks like.
-    newest = {one.name: one for one in found}.values()
-    first = sorted(newest, key=lambda one: not one.is_bundle)[:_SHOWN]
-    calls = [example_call(one, address) for one in first]
-    calls += [f"curl {address}/v1/models/{one.name}/info" for one in first[:1]]
-    calls = [_with_key(call, settings) for call in calls]
+def _prepared(settings: Settings, found: Sequence[Found], member: Member) -> Prepared:
+    """Return what the supervisor says at the start, if this worker is the first to be prepared."""
+    address = member.start.address
+    warnings = (open_warning(settings), _name_warning(settings, found))
+    said = tuple(warning for warning in warnings if warning)
+    first = first_models(found, control_of(settings), member)
     if not logs.is_text(settings.log_format, sys.stderr):
-        fields = {
-            "address": address,
-            "repository": str(settings.repository),
-            "platform": settings.platform,
-            "models": [one.name for one in newest],
-            "try": calls,
-        }
-        _log.info("listening", extra={"fields": fields})
-        return
-    names = ", ".join(one.name for one in newest)
-    bold = typer.style(address, bold=True)
-    typer.echo(f"onnxport {__version__} on {bold}, models from {settings.repository}", err=True)
-    if not found:
-        typer.echo(_how_to_fill(settings, address), err=True)
-        return
-    typer.echo(f"Models: {logs.printable(names)}\n\nTry next:", err=True)
-    for call in calls:
-        typer.echo(f"  {typer.style(logs.printable(call), fg='green')}", err=True)
-    typer.echo(f"  {address}/docs\n\nCtrl-C ends it.\n", err=True)
+        return Prepared("", announcement(settings, first, address), said)
+    colours = sys.stderr.isatty()
+    return Prepared(announcement_text(settings, first, address, colours=colours), {}, said)
 
 
-def _how_to_fill(settings: Settings, address: str) -> str:
-    if settings.model_control == "explicit":
-        load = _with_key(f"curl -X POST {address}/v2/repository/models/NAME/load", settings)
-        return f"No model is loaded yet; load one with: {load}"
-    return "It holds no model yet; train one with: onnxport-train cnn"
+def _name_warning(settings: Settings, found: Sequence[Found]) -> str:
+    """Say that a name is given to no model, since it cannot be given to several; "" if it is."""
+    name = settings.model_name
+    if not name or not found or any(one.name == name for one in found):
+        return ""
+    return f"no model is called {name}: several keep their names"
 
 
-def _with_key(call: str, settings: Settings) -> str:
-    """Return a curl line with a place for the key, where one is needed."""
-    if not settings.has_keys:
-        return call
-    return call.replace("curl ", 'curl -H "X-API-Key: $KEY" ', 1)
+def _die_with_parent() -> None:
+    """Ask the kernel to end this process with the supervisor, however it ends (Linux)."""
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def example_call(found: Found, address: str) -> str:
-    """Return a curl line that works as it stands for one model, as far as its contract tells."""
-    predict = f"{address}/v1/models/{found.name}:predict"
-    metadata = f"curl {address}/v2/models/{found.name}"
-    if found.problem or not found.is_bundle:
-        return metadata
-    try:
-        pipeline = read_bundle(found.path).manifest.pipeline
-    except BundleError:
-        return metadata
-    if isinstance(pipeline, ImagePipeline):
-        file = _example_picture()
-        return f"curl -H 'Content-Type: image/png' --data-binary @{file} {predict}"
-    if isinstance(pipeline, TextPipeline):
-        return f"curl -d {_instances(_A_TEXT)} {predict}"
-    if isinstance(pipeline, SequencePipeline):
-        step = [float(f"{mean:.3g}") for mean in pipeline.mean]
-        return f"curl -d {_instances([step, step])} {predict}"
-    return metadata
-
-
-def _instances(instance: object) -> str:
-    return shlex.quote(orjson.dumps({"instances": [instance]}).decode())
-
-
-def _example_picture() -> str:
-    """Return one of the pictures beside a checkout's README, or a name to replace."""
-    pictures = sorted(Path("examples").glob("*.png"))
-    return shlex.quote(str(pictures[0])) if pictures else "your-picture.png"
+if __name__ == "__main__":
+    main()

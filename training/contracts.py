@@ -67,7 +67,9 @@ def _sequence(dataset: DataSet) -> Contract:
         task="classification",
         inputs=[
             InputContract(name="values", datatype="FP32", shape=["batch", "time", channels]),
-            InputContract(name="lengths", datatype="INT64", shape=["batch"], minimum=1),
+            InputContract(
+                name="lengths", datatype="INT64", shape=["batch"], minimum=1, maximum_axis="time"
+            ),
         ],
         outputs=[_probabilities(dataset)],
         pipeline=SequencePipeline(

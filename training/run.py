@@ -57,6 +57,8 @@ def run_recipe(recipe: Recipe, folder: Path, repository: Path, listener: Listene
     """Train, export, evaluate and publish; continue where the folder's checkpoints end."""
     use_threads(recipe.train.threads)
     task = make_task(recipe)
+    # The first figures come only after an epoch, and until then a log would look dead.
+    listener.note(f"{len(task.dataset.train.labels)} examples, on {task.device}")
     learnt = learn(task, folder / CHECKPOINTS, listener)
     write_history(folder, learnt)
     return publish(task, learnt, folder, repository=repository, listener=listener)

@@ -14,7 +14,7 @@ from service.arrays import kind_of
 from service.errors import InvalidRequest, NotBuilt
 from service.lifecycle import State
 from service.reloader import IndexRow
-from service.web import wire
+from service.web import fields, wire
 from service.web.exchange import CALLER, WebParts, headers_of, json_response, read_body
 
 # Triton's words for the life of a version.
@@ -68,7 +68,7 @@ class Admin:
         parameters = _parameters(await self._object(request))
         _refuse_unknown(parameters, ("unload_dependents",))
         # No model here depends on another, so there is nothing else to do for it.
-        _flag(parameters, "unload_dependents")
+        fields.flag(parameters, "unload_dependents", "parameters")
         name = request.path_params["name"]
         async with self._noted("unload", name, request):
             await self._repository.unload(name)

@@ -155,8 +155,19 @@ def raw(body: bytes, specs: Sequence[TensorSpec]) -> dict[str, Tensor]:
         if shape.count(1) < len(shape):
             raise InvalidRequest(f"{where}: shape {sizes} is more than one text, send JSON")
         return {spec.name: np.asarray(_text(body, 0, where), object).reshape(shape)}
+    count, rest = divmod(len(body), datatype.size)
+    if rest:
+        raise InvalidRequest(
+            f"{where}: {len(body)} bytes are not a whole number of {datatype.wire}, "
+            f"which takes {datatype.size}"
+        )
     if -1 in shape:
-        shape = _completed(shape, len(body) // datatype.size, where)
+        shape = _completed(shape, count, where)
+    if math.prod(shape) != count:
+        raise InvalidRequest(
+            f"{where}: {len(body)} bytes are {count} elements of {datatype.wire}, "
+            f"which is no row of shape {sizes}"
+        )
     found = tensor(body, 0, len(body), datatype=datatype, shape=shape, where=where)
     return {spec.name: found}
 

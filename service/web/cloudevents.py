@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -14,7 +14,6 @@ import orjson
 
 from service.arrays import kind_of
 from service.errors import InvalidRequest
-from service.web import wire
 from service.web.exchange import media_type_of
 
 STRUCTURED = "application/cloudevents+json"
@@ -32,15 +31,17 @@ class Event:
     payload: bytes | dict[str, Any]
 
 
-def event_of(headers: Mapping[bytes, bytes], body: bytes, *, max_depth: int) -> Event | None:
+def event_of(
+    headers: Mapping[bytes, bytes], body: bytes, load: Callable[[bytes], dict[str, Any]]
+) -> Event | None:
     """Return the event of a request, None if it is none.
 
     In binary mode the attributes are ``ce-*`` headers and the body is the data; in structured mode
-    the body is the event.  Raises InvalidRequest that names what is wrong with it.
+    the body is the event, which ``load`` parses.  Raises InvalidRequest that names what is wrong.
     """
     media_type = media_type_of(headers)
     if media_type.startswith(STRUCTURED):
-        return _structured(wire.load_object(body, max_depth=max_depth))
+        return _structured(load(body))
     if not all(b"ce-" + name.encode() in headers for name in _REQUIRED):
         return None
     _check_version(headers[b"ce-specversion"].decode("latin-1"), "ce-specversion")

@@ -14,17 +14,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-import orjson
-
 from service import logs
 from service.access import Identity
 from service.errors import ServiceError
 from service.inference import Prediction
 from service.web import binary, wire
 from service.web.encoding import MIN_PACKED_BYTES, chosen, pack
-from service.web.errors import ErrorAnswers, internal_text
+from service.web.errors import ErrorAnswers, error_parts, internal_text
 from service.web.exchange import UnderWay, WebParts, deadline_of
-from service.web.response import Encoded, encode
+from service.web.response import Encoded, encode, head_of
 from service.web.security import Access, Gate
 from service.web.skim import Skimmer
 from service.web.visit import Visit, Visits
@@ -42,7 +40,8 @@ _VERSION_ROAD = "/v2/models/{name}/versions/{version}/infer"
 _UNUSUAL = frozenset({b"content-encoding", b"transfer-encoding", b"expect", b"upgrade"})
 _log = logging.getLogger("onnxport.web")
 
-Respond = Callable[[int, bytes, bytes], None]
+Head = list[tuple[bytes, bytes]]
+Respond = Callable[[int, Head, bytes], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +98,7 @@ class DirectRoad:
         self.visits = visits
         self.skimmer = Skimmer()
         # Answers that are packed or encoded beside the loop; kept, for the loop does not.
-        self.slow: set[asyncio.Task[tuple[Encoded, bytes]]] = set()
+        self.slow: set[asyncio.Task[tuple[Head, bytes]]] = set()
 
     @property
     def max_body_bytes(self) -> int:
@@ -122,7 +121,7 @@ class DirectRoad:
         client: str,
         respond: Respond,
     ) -> DirectCall:
-        """Start to answer a call; ``respond`` gets status, header lines and body, once."""
+        """Start to answer a call; ``respond`` gets status, headers and body, once."""
         visit = self.visits.open(
             headers.get(b"x-request-id", b""), method="POST", path=target.path, client=client
         )
@@ -220,49 +219,32 @@ class DirectCall:
         call = self._call
         assert call is not None
         self._visit.version = outcome.version
-        size = sum(value.nbytes for value in outcome.outputs.values())
-        coding = self._headers.get(b"accept-encoding")
-        # A number is at most about eight times as long as text, and short answers are not packed.
-        if size <= MAX_BODY_BYTES and not (coding and size * 8 >= MIN_PACKED_BYTES):
-            self._send(encode(call, outcome))
-            return
-        task = asyncio.ensure_future(self._packed(call, outcome))
+        coding = chosen(self._headers.get(b"accept-encoding")) or ""
+        encoded = None
+        if sum(value.nbytes for value in outcome.outputs.values()) <= MAX_BODY_BYTES:
+            encoded = encode(call, outcome)
+            if not coding or len(encoded.body) < MIN_PACKED_BYTES:
+                self._end(200, head_of(encoded), encoded.body)
+                return
+        task = asyncio.ensure_future(self._answer_slowly(call, outcome, encoded, coding))
         self._road.slow.add(task)
         task.add_done_callback(self._road.slow.discard)
-        task.add_done_callback(lambda done: self._guarded(lambda: self._send(*done.result())))
+        task.add_done_callback(lambda done: self._guarded(lambda: self._end(200, *done.result())))
 
-    async def _packed(self, call: InferCall, prediction: Prediction) -> tuple[Encoded, bytes]:
-        """Encode beside the loop; pack where the caller accepts it and it is worth it."""
-        encoded = await asyncio.to_thread(encode, call, prediction)
-        coding = chosen(self._headers.get(b"accept-encoding"))
+    async def _answer_slowly(
+        self, call: InferCall, prediction: Prediction, encoded: Encoded | None, coding: str
+    ) -> tuple[Head, bytes]:
+        """Encode beside the loop where that takes long; pack where the caller accepts it."""
+        if encoded is None:
+            encoded = await asyncio.to_thread(encode, call, prediction)
         if not coding or len(encoded.body) < MIN_PACKED_BYTES:
-            return encoded, b""
-        return Encoded(await pack(encoded.body, coding), encoded.json_bytes), coding.encode()
-
-    def _send(self, answer: Encoded, coding: bytes = b"") -> None:
-        if answer.json_bytes is None:
-            head = b"vary: Accept-Encoding\r\ncontent-type: application/json\r\n"
-        else:
-            # It counts bytes before packing, as it does in requests.
-            head = (
-                b"vary: Accept-Encoding\r\ncontent-type: application/octet-stream\r\n%b: %d\r\n"
-                % (
-                    binary.HEADER,
-                    answer.json_bytes,
-                )
-            )
-        if coding:
-            head += b"content-encoding: %b\r\n" % coding
-        self._end(200, head, answer.body)
+            return head_of(encoded), encoded.body
+        return head_of(encoded, coding), await pack(encoded.body, coding)
 
     def _fail(self, status: int, text: str, headers: Mapping[str, str]) -> None:
-        lines = [b"content-type: application/json\r\n"]
-        lines += [
-            f"{name.lower()}: {value}\r\n".encode("latin-1") for name, value in headers.items()
-        ]
-        self._end(status, b"".join(lines), orjson.dumps({"error": text}))
+        self._end(status, *error_parts(text, headers))
 
-    def _end(self, status: int, head: bytes, body: bytes) -> None:
+    def _end(self, status: int, head: Head, body: bytes) -> None:
         if self._over:
             return
         self._over = True
@@ -270,6 +252,5 @@ class DirectCall:
         visit.status, visit.sent = status, len(body)
         if visit.hashes is not None:
             visit.hashes.answered.update(body)
-        head = b"%bcontent-length: %d\r\nx-request-id: %b\r\n" % (head, len(body), visit.id)
-        self._respond(status, head, body)
+        self._respond(status, [*head, (b"x-request-id", visit.id)], body)
         self._road.visits.close(visit)

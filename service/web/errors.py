@@ -45,6 +45,12 @@ def error_response(status: int, text: str, headers: Mapping[str, str] | None = N
     return Response(orjson.dumps({"error": text}), status, dict(headers or {}), "application/json")
 
 
+def error_parts(text: str, headers: Mapping[str, str]) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """Return headers and body of such an answer for a road that has no response objects."""
+    head = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
+    return [*head, (b"content-type", b"application/json")], orjson.dumps({"error": text})
+
+
 class ErrorAnswers:
     """The exception handlers of the application; they count what no model has counted."""
 

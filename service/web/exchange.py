@@ -18,7 +18,7 @@ from service.inference import OnDone, Prediction
 from service.predictor import Answered
 from service.registry import ModelView
 from service.reloader import IndexRow
-from service.statistics import Counters
+from service.statistics import History
 from service.tensors import Tensors
 from service.web.auditor import Auditor
 from service.web.encoding import Unpacker, coding_of
@@ -32,6 +32,8 @@ ERROR_CODE = "onnxport.error"
 CALLER = "onnxport.caller"
 
 MAX_DECOMPRESSED_BYTES = 64 << 20
+# Above, bodies are decoded, and answers encoded, beside the event loop.
+OFF_LOOP_BYTES = 1 << 20
 
 _MAX_VERSION_DIGITS = 18
 T = TypeVar("T")
@@ -91,11 +93,15 @@ class Repository(Protocol):
         ...
 
 
-class History(Protocol):
-    """What the roads need of the statistics."""
+class Figures(Protocol):
+    """What the roads need of metrics and statistics."""
 
-    def of(self, model: str, version: int) -> Counters:
-        """Return the counters of a version."""
+    async def page(self) -> bytes:
+        """Return all instruments in Prometheus' text format."""
+        ...
+
+    async def history(self) -> History:
+        """Return what each version has done."""
         ...
 
 
@@ -156,7 +162,7 @@ class WebParts:
     answers: Answers
     options: WebOptions
     repository: Repository
-    history: History
+    figures: Figures
     auditor: Auditor = field(default_factory=Auditor)
 
 

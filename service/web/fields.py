@@ -9,6 +9,9 @@ from service.arrays import kind_of
 from service.errors import InvalidRequest
 
 _SCALARS = (str, int, float, bool)
+_LARGEST = 2**64 - 1
+# Beyond, a number's digits say less than its exponent.
+_TOO_LONG = 1e30
 
 
 def text(owner: Mapping[str, Any], key: str, where: str) -> str:
@@ -60,7 +63,9 @@ def unsigned(owner: Mapping[str, Any], key: str, where: str) -> int | None:
         return None
     # A boolean is an int in Python, and orjson makes floats of integers beyond 64 bits.
     if type(value) is not int or value < 0:
-        raise InvalidRequest(f"{where}.{key}: expected a whole number >= 0, got {seen(value)}")
+        raise InvalidRequest(
+            f"{where}.{key}: expected a whole number from 0 to {_LARGEST}, got {seen(value)}"
+        )
     return value
 
 
@@ -76,4 +81,7 @@ def flag(owner: Mapping[str, Any], key: str, where: str) -> bool:
 
 def seen(value: object) -> str:
     """Return what was found in place of what was expected, a text in its quotes."""
+    if isinstance(value, float) and _LARGEST < abs(value) < _TOO_LONG:
+        # It was a whole number, but longer than the parser's integers.
+        return f"the number {value:.0f}"
     return repr(value) if isinstance(value, str) else kind_of(value)

@@ -14,6 +14,7 @@ from service.web import binary, wire
 from service.web.encoding import MIN_PACKED_BYTES, chosen, pack
 from service.web.exchange import (
     MODEL,
+    OFF_LOOP_BYTES,
     VERSION,
     WebParts,
     deadline_of,
@@ -23,12 +24,9 @@ from service.web.exchange import (
     read_body,
     while_connected,
 )
-from service.web.response import Encoded, encode
+from service.web.response import Encoded, encode, head_of
 from service.web.skim import Skimmer
 from service.web.wire import Form, InferCall
-
-# Above, bytes are turned into tensors and back beside the event loop.
-_OFF_LOOP_BYTES = 1 << 20
 
 
 class Infer:
@@ -52,7 +50,7 @@ class Infer:
         json_bytes = binary.json_length(headers.get(binary.HEADER), len(body))
         if json_bytes == 0:
             call = self._raw(name, version, body)
-        elif len(body) > _OFF_LOOP_BYTES:
+        elif len(body) > OFF_LOOP_BYTES:
             # With a parser of its own, which another thread needs, and whose memory is not kept.
             call = await asyncio.to_thread(self._decode, body, json_bytes, Skimmer())
         else:
@@ -81,24 +79,17 @@ class Infer:
 
 
 async def _encoded(call: InferCall, prediction: Prediction) -> Encoded:
-    if sum(value.nbytes for value in prediction.outputs.values()) > _OFF_LOOP_BYTES:
+    if sum(value.nbytes for value in prediction.outputs.values()) > OFF_LOOP_BYTES:
         return await asyncio.to_thread(encode, call, prediction)
     return encode(call, prediction)
 
 
 async def _answer(send: Send, headers: Mapping[bytes, bytes], answer: Encoded) -> None:
     """Send a 200, packed where the caller accepts it and it is worth it."""
-    body = answer.body
-    head = [(b"vary", b"Accept-Encoding")]
-    if answer.json_bytes is None:
-        head.append((b"content-type", b"application/json"))
-    else:
-        # It counts bytes before packing, as it does in requests.
-        head.append((b"content-type", b"application/octet-stream"))
-        head.append((binary.HEADER, b"%d" % answer.json_bytes))
-    if len(body) >= MIN_PACKED_BYTES and (coding := chosen(headers.get(b"accept-encoding"))):
+    body, coding = answer.body, ""
+    if len(body) >= MIN_PACKED_BYTES and (coding := chosen(headers.get(b"accept-encoding")) or ""):
         body = await pack(body, coding)
-        head.append((b"content-encoding", coding.encode()))
+    head = head_of(answer, coding)
     head.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": 200, "headers": head})
     await send({"type": "http.response.body", "body": body})

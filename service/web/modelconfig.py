@@ -95,7 +95,7 @@ def _instances(view: ModelView, batching: BatchPolicy) -> dict[str, object]:
 def _dynamic_batching(batching: BatchPolicy) -> dict[str, object]:
     return {
         "preferred_batch_size": [],
-        "max_queue_delay_microseconds": 0,
+        "max_queue_delay_microseconds": round(1e6 * batching.max_wait),
         "preserve_ordering": False,
         "priority_levels": 0,
         "default_priority_level": 0,

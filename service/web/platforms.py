@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.arrays import load_json
+from service.arrays import MAX_DEPTH, load_json
 from service.errors import InvalidRequest, ModelNotReady, NotAcceptable, UnsupportedMediaType
 from service.registry import State
 from service.web.exchange import (
     MODEL,
+    OFF_LOOP_BYTES,
     VERSION,
     WebParts,
     deadline_of,
@@ -25,6 +26,7 @@ from service.web.exchange import (
     read_body,
     while_connected,
 )
+from service.web.skim import Skimmer
 from service.web.v1 import Call, send_answer
 
 TARGET = b"x-amzn-sagemaker-target-model"
@@ -94,7 +96,11 @@ class Invocations:
         )
         # What was undone once must not be undone again.
         scope["headers"] = [h for h in scope["headers"] if h[0] != b"content-encoding"]
-        road = self._infer if holds_tensors(body) else self._predict
+        if len(body) > OFF_LOOP_BYTES:
+            tensors = await asyncio.to_thread(holds_tensors, body)
+        else:
+            tensors = holds_tensors(body)
+        road = self._infer if tensors else self._predict
         await road(scope, _again(body, receive), send)
 
     async def _text(self, scope: Scope, receive: Receive, send: Send, name: str) -> None:
@@ -151,8 +157,9 @@ def holds_tensors(body: bytes) -> bool:
     # Most bodies of V1 are told by this word, without parsing them twice.
     if b'"datatype"' not in body:
         return False
+    skimmed = Skimmer().skim(body, max_depth=MAX_DEPTH)
     try:
-        request = load_json(body)
+        request = load_json(body) if skimmed is None else skimmed
     except InvalidRequest:
         return False
     inputs = request.get("inputs") if isinstance(request, dict) else None

@@ -25,6 +25,20 @@ class Encoded:
     json_bytes: int | None = None
 
 
+def head_of(answer: Encoded, coding: str = "") -> list[tuple[bytes, bytes]]:
+    """Return the headers of an answer, ``coding`` being what its body was packed with."""
+    head = [(b"vary", b"Accept-Encoding")]
+    if answer.json_bytes is None:
+        head.append((b"content-type", b"application/json"))
+    else:
+        # It counts bytes before packing, as it does in requests.
+        head.append((b"content-type", b"application/octet-stream"))
+        head.append((binary.HEADER, b"%d" % answer.json_bytes))
+    if coding:
+        head.append((b"content-encoding", coding.encode()))
+    return head
+
+
 def encode(call: InferCall, prediction: Prediction) -> Encoded:
     """Return the answer, each output in the form in which the call wants it.
 

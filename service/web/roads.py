@@ -11,7 +11,6 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route, compile_path
 from starlette.types import Receive, Scope, Send
 
-from service.metrics import Metrics
 from service.web import documents, hosted_documents, repository_documents, security_documents
 from service.web.admin import Admin
 from service.web.exchange import CALLER, PROBE, ROAD, WebParts, port_of
@@ -67,10 +66,10 @@ class RoadRoute(Route):
         await self.app(scope, receive, send)
 
 
-def make_roads(parts: WebParts, metrics: Metrics) -> tuple[Road, ...]:
+def make_roads(parts: WebParts) -> tuple[Road, ...]:
     """Return every road, the busiest first: routes are tried in order."""
     infer, predict = Infer(parts), Predict(parts)
-    routes, models = Routes(parts, metrics), ModelRoads(parts)
+    routes, models = Routes(parts), ModelRoads(parts)
     admin, about = Admin(parts), repository_documents
     return (
         *_hosted(parts, routes, Invocations(parts, infer=infer, predict=predict)),

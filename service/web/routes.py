@@ -10,7 +10,7 @@ from starlette.responses import Response
 from service import __version__
 from service.access import ANYBODY, Scope
 from service.errors import ModelNotReady
-from service.metrics import CONTENT_TYPE, Metrics
+from service.metrics import CONTENT_TYPE
 from service.registry import ModelView, State
 from service.tensors import TensorSpec
 from service.web.exchange import CALLER, WebParts, json_response, model_of
@@ -33,11 +33,10 @@ _ENDED = frozenset({State.READY, State.FAILED, State.DRAINING, State.UNLOADED})
 class Routes:
     """Handlers of a few lines each: ask the registry, write JSON."""
 
-    def __init__(self, parts: WebParts, metrics: Metrics) -> None:
+    def __init__(self, parts: WebParts) -> None:
         """Keep what the roads ask."""
         self._models = parts.models
-        self._history = parts.history
-        self._metrics = metrics
+        self._figures = parts.figures
 
     async def root(self, request: Request) -> Response:
         """Say that the server is alive, as KServe's V1 does."""
@@ -106,17 +105,18 @@ class Routes:
         """Tell what a model's ready versions have done; 503 if none is ready."""
         name, version = model_of(request.scope)
         self._ready_view(name, version)
-        return self._statistics((name, one) for one in self._ready_versions(name, version))
+        return await self._statistics((name, one) for one in self._ready_versions(name, version))
 
     async def all_statistics(self, request: Request) -> Response:
         """Tell what every ready version has done."""
         del request
         views = self._models.views()
-        return self._statistics((v.name, v.version) for v in views if v.state is State.READY)
+        return await self._statistics((v.name, v.version) for v in views if v.state is State.READY)
 
-    def _statistics(self, versions: Iterable[tuple[str, int]]) -> Response:
+    async def _statistics(self, versions: Iterable[tuple[str, int]]) -> Response:
+        history = await self._figures.history()
         stats = [
-            {"name": name, "version": str(version), **self._history.of(name, version).as_json()}
+            {"name": name, "version": str(version), **history.of(name, version).as_json()}
             for name, version in versions
         ]
         return json_response({"model_stats": stats})
@@ -138,7 +138,7 @@ class Routes:
     async def metrics(self, request: Request) -> Response:
         """Return all instruments in Prometheus' text format, whatever the caller accepts."""
         del request
-        return Response(self._metrics.render(), headers={"content-type": CONTENT_TYPE})
+        return Response(await self._figures.page(), headers={"content-type": CONTENT_TYPE})
 
 
 def _for_caller(request: Request, reasons: str) -> str:

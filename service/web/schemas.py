@@ -81,6 +81,8 @@ def describe_tensor(spec: TensorSpec) -> str:
         text += f", at least {spec.minimum:.12g}"
     if spec.maximum is not None:
         text += f", at most {spec.maximum:.12g}"
+    if spec.maximum_axis:
+        text += f", at most the size of axis '{spec.maximum_axis}'"
     return text
 
 

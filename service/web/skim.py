@@ -7,23 +7,23 @@ the same array, or None.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import numpy as np
 import simdjson
 
 from service.tensors import DATATYPES, Tensor
+from service.web import instances
+from service.web.nested import Doubt, as_array, brackets, count_brackets, members, plain, shape_of
 
 # Below, making and asking proxies costs more than it saves.
 _SMALLEST = 1024
 # Beyond, the parser's own memory, up to 20 times the body, would count.
 _LARGEST = 16 << 20
 _MAX_TENSORS = 1024
-_MAX_NESTING = 32
 # The body, its inputs, one of them, and its data.
 _OWN_DEPTH = 4
-_FEW_BRACKETS = 64
 _DATA = b'"data"'
 _BACKSLASH = 0x5C
 
@@ -38,10 +38,6 @@ NUMERIC = {
     for name, datatype in DATATYPES.items()
     if datatype.numpy.kind in _KINDS and name != "FP16"
 }
-
-
-class _Doubt(Exception):
-    """Something is not plain; the other road knows what to do or say."""
 
 
 class Skimmer:
@@ -74,68 +70,53 @@ class Skimmer:
     def numbers(self, text: bytes, dtype: np.dtype[Any]) -> Tensor | None:
         """Return a flat JSON array of numbers, or None."""
         try:
-            return _numbers(_array(self._parser.parse(text)), dtype)
-        except (_Doubt, ValueError, TypeError, RuntimeError):
+            return _numbers(as_array(self._parser.parse(text)), dtype)
+        except (Doubt, ValueError, TypeError, RuntimeError):
             return None
 
     def skim(self, body: bytes, *, max_depth: int) -> dict[str, Any] | None:
-        """Return the request with an array in place of each numeric ``data``, or None."""
+        """Return a V2 request with an array in place of each numeric ``data``, or None."""
+        return self._read(body, _request, max_depth) if max_depth >= _OWN_DEPTH else None
+
+    def skim_instances(self, body: bytes, *, max_depth: int) -> dict[str, Any] | None:
+        """Return a V1 request with arrays in place of numeric instances or columns, or None."""
+        return self._read(body, instances.request, max_depth)
+
+    def _read(
+        self, body: bytes, reader: Callable[[object, int, int], dict[str, Any]], max_depth: int
+    ) -> dict[str, Any] | None:
         # simdjson would pass over a byte order mark.
         if not self._smallest <= len(body) <= _LARGEST or body[:1] != b"{":
             return None
-        if max_depth < _OWN_DEPTH:
-            return None
         try:
-            return _request(self._parser.parse(body), _count_brackets(body), max_depth)
-        except (_Doubt, ValueError, TypeError, KeyError, IndexError, RuntimeError):
+            return reader(self._parser.parse(body), count_brackets(body), max_depth)
+        except (Doubt, ValueError, TypeError, KeyError, IndexError, RuntimeError):
             return None
 
 
-def _count_brackets(body: bytes) -> int:
-    """Return how many "[" a text holds; most have few, and to search is quicker than to count."""
-    at = -1
-    for found in range(_FEW_BRACKETS):
-        at = body.find(b"[", at + 1)
-        if at < 0:
-            return found
-    return _FEW_BRACKETS + body.count(b"[", at + 1)
-
-
-def _request(document: object, brackets: int, max_depth: int) -> dict[str, Any]:
-    """Return the members of the document; ``brackets`` is how many "[" its text holds.
+def _request(document: object, in_text: int, max_depth: int) -> dict[str, Any]:
+    """Return the members of the document; ``in_text`` is how many "[" its text holds.
 
     Every array that is known is counted, and every bracket in a text.  Are there no more brackets
     than that, then no array hides among the numbers, where simdjson would not show it.
     """
     request: dict[str, Any] = {}
     known = 0
-    for key, value in _members(document):
+    for key, value in members(document):
         if key == "inputs" and isinstance(value, simdjson.Array):
             request[key], count = _inputs(value, max_depth - 1)
         else:
-            request[key] = _plain(value)
-            count = _brackets(request[key], max_depth - 1)
+            request[key] = plain(value)
+            count = brackets(request[key], max_depth - 1)
         known += count + key.count("[")
-    if known != brackets:
-        raise _Doubt
+    if known != in_text:
+        raise Doubt
     return request
-
-
-def _members(document: object) -> Iterator[tuple[str, object]]:
-    """Yield an object's members without making Python objects of arrays and objects."""
-    if not isinstance(document, simdjson.Object):
-        raise _Doubt
-    keys = list(document)
-    if len(set(keys)) < len(keys):
-        # simdjson finds the first of equal keys, orjson the last.
-        raise _Doubt
-    for key in keys:
-        yield key, document[key]
 
 
 def _inputs(array: simdjson.Array, room: int) -> tuple[list[dict[str, Any]], int]:
     if len(array) > _MAX_TENSORS:
-        raise _Doubt
+        raise Doubt
     inputs, known = [], 1
     for entry in array:
         tensor, count = _tensor(entry, room - 1)
@@ -145,57 +126,19 @@ def _inputs(array: simdjson.Array, room: int) -> tuple[list[dict[str, Any]], int
 
 
 def _tensor(entry: object, room: int) -> tuple[dict[str, Any], int]:
-    members = dict(_members(entry))
-    dtype = NUMERIC.get(str(members.get("datatype")))
+    entries = dict(members(entry))
+    dtype = NUMERIC.get(str(entries.get("datatype")))
     tensor: dict[str, Any] = {}
     known = 0
-    for key, value in members.items():
+    for key, value in entries.items():
         if key == "data" and dtype is not None and isinstance(value, simdjson.Array):
-            known += _arrays_in(value, room - 1)
+            known += shape_of(value, room - 1)[1]
             tensor[key] = _numbers(value, dtype)
         else:
-            tensor[key] = _plain(value)
-            known += _brackets(tensor[key], room - 1)
+            tensor[key] = plain(value)
+            known += brackets(tensor[key], room - 1)
         known += key.count("[")
     return tensor, known
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, simdjson.Object):
-        return value.as_dict()
-    return value.as_list() if isinstance(value, simdjson.Array) else value
-
-
-def _brackets(value: object, room: int) -> int:
-    """Return how many "[" a value was written with, if no text in it was escaped."""
-    if isinstance(value, str):
-        return value.count("[")
-    if not isinstance(value, (dict, list)):
-        return 0
-    if room < 1:
-        raise _Doubt
-    if isinstance(value, list):
-        return 1 + sum(_brackets(member, room - 1) for member in value)
-    return sum(key.count("[") + _brackets(member, room - 1) for key, member in value.items())
-
-
-def _arrays_in(array: simdjson.Array, room: int) -> int:
-    """Return how many arrays a nesting of equal lengths is made of, itself included."""
-    level, known = [array], 1
-    for _ in range(min(room, _MAX_NESTING)):
-        if len(set(map(len, level))) > 1:
-            raise _Doubt
-        if not len(level[0]) or not isinstance(level[0][0], simdjson.Array):
-            return known
-        level = [_array(row) for outer in level for row in outer]
-        known += len(level)
-    raise _Doubt
-
-
-def _array(value: object) -> simdjson.Array:
-    if not isinstance(value, simdjson.Array):
-        raise _Doubt
-    return value
 
 
 def _numbers(array: simdjson.Array, dtype: np.dtype[Any]) -> Tensor:
@@ -206,6 +149,6 @@ def _numbers(array: simdjson.Array, dtype: np.dtype[Any]) -> Tensor:
     if kind != "d" and values.size:
         limits = np.iinfo(dtype)
         if values.min() < limits.min or values.max() > limits.max:
-            raise _Doubt
+            raise Doubt
     with np.errstate(over="ignore"):
         return values.astype(dtype)

@@ -86,15 +86,16 @@ def columns_of(inputs: object, contract: Contract) -> Columns:
 def _rows(columns: Mapping[str, object]) -> list[object]:
     lengths: dict[str, int] = {}
     for name, column in columns.items():
-        if not isinstance(column, list) or not column:
-            seen = "an empty array" if column == [] else kind_of(column)
+        if not isinstance(column, (list, np.ndarray)) or not len(column):
+            seen = "an empty array" if isinstance(column, list) else kind_of(column)
             raise InvalidRequest(f"inputs.{name}: expected an array of rows, got {seen}")
         lengths[name] = len(column)
     if len(set(lengths.values())) > 1:
         raise InvalidRequest(f"inputs: columns must have the same number of rows, got {lengths}")
     if not columns:
         raise InvalidRequest("inputs: empty, at least one is needed")
-    rows = zip(*(column for column in columns.values() if isinstance(column, list)), strict=True)
+    found = (column for column in columns.values() if isinstance(column, (list, np.ndarray)))
+    rows = zip(*found, strict=True)
     return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
@@ -117,11 +118,12 @@ def _cell(answer: object, key: str) -> object:
 
 def _tensor(value: object, spec: TensorSpec) -> object:
     """Return a whole tensor: an answer without rows has lost a first axis of 1 on its way."""
-    rank = value.ndim if isinstance(value, np.ndarray) else _depth(value)
-    return [value] if rank < len(spec.shape) else value
+    return [value] if _depth(value) < len(spec.shape) else value
 
 
 def _depth(value: object) -> int:
+    if isinstance(value, np.ndarray):
+        return value.ndim
     depth = 0
     while isinstance(value, list):
         depth += 1
@@ -129,7 +131,7 @@ def _depth(value: object) -> int:
     return depth
 
 
-def is_whole_tensor(inputs: list[object], contract: Contract) -> bool:
+def is_whole_tensor(inputs: object, contract: Contract) -> bool:
     """Whether a bare array is the tensor of a model without a batch axis, and not rows of it."""
     specs = contract.input_specs
     return len(specs) == 1 and row_mode(specs) == "whole" and _depth(inputs) == len(specs[0].shape)

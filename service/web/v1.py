@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import orjson
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -17,16 +20,17 @@ from service.contract import Contract
 from service.errors import InvalidRequest, ModelNotReady, NotBuilt
 from service.predictor import Answered
 from service.registry import ModelView, State
-from service.web import cloudevents, tfserving, wire
+from service.web import cloudevents, tfserving
+from service.web.content import Received, received
 from service.web.exchange import (
     MODEL,
+    OFF_LOOP_BYTES,
     VERSION,
     Models,
     WebParts,
     deadline_of,
     headers_of,
     json_response,
-    media_type_of,
     model_of,
     now,
     read_body,
@@ -34,6 +38,7 @@ from service.web.exchange import (
     while_connected,
 )
 from service.web.routes import not_ready
+from service.web.skim import Skimmer
 
 # TensorFlow Serving's words for the life of a version.
 _STATUS = {
@@ -93,7 +98,7 @@ def decode_call(request: Mapping[str, Any], contract: Callable[[], Contract]) ->
     if "inputs" not in request:
         return Call(_array(request, "instances"))
     inputs = request["inputs"]
-    if isinstance(inputs, list) and not tfserving.is_whole_tensor(inputs, contract()):
+    if isinstance(inputs, (list, np.ndarray)) and not tfserving.is_whole_tensor(inputs, contract()):
         return Call(_array(request, "inputs"), contract=contract())
     columns = tfserving.columns_of(inputs, contract())
     return Call(columns.instances, predictions=False, contract=contract(), whole=columns.whole)
@@ -103,6 +108,8 @@ def _array(request: Mapping[str, Any], key: str) -> list[object]:
     if key not in request:
         raise InvalidRequest(f"{key}: missing, expected an array of inputs")
     instances = request[key]
+    if isinstance(instances, np.ndarray):
+        return list(instances)
     if not isinstance(instances, list):
         raise InvalidRequest(f"{key}: expected an array, got {kind_of(instances)}")
     if not instances:
@@ -129,6 +136,7 @@ class Predict:
         self._models = parts.models
         self._answers = parts.answers
         self._options = parts.options
+        self._skimmer = Skimmer()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one call."""
@@ -139,31 +147,45 @@ class Predict:
         body = await read_body(
             receive, headers, max_decompressed=self._options.max_decompressed_bytes
         )
-        depth = self._options.max_json_depth
-        event = cloudevents.event_of(headers, body, max_depth=depth)
-        media_type = event.media_type if event else media_type_of(headers)
-        payload = event.payload if event else body
-        if isinstance(payload, bytes) and media_type.startswith("image/"):
-            if not payload:
+        received = await self._received(headers, body, name, version)
+        if isinstance(received.content, bytes):
+            if not received.content:
                 raise InvalidRequest("body: empty, expected a picture")
             call = Call([])
-            work = self._answers.predict_raw(name, version, payload, media_type, deadline=deadline)
+            work = self._answers.predict_raw(
+                name, version, received.content, received.media_type, deadline=deadline
+            )
         else:
-            call = self._decoded(payload, name, version)
+            call = self._decoded(received.content, name, version)
             work = self._answers.predict(name, version, call.instances, deadline=deadline)
         scope[MODEL] = name
         answered = await while_connected(receive, work)
         scope[VERSION] = answered.version
-        await send_answer(send, call.answer(answered), answered, event)
+        await send_answer(send, call.answer(answered), answered, received.event)
 
-    def _decoded(self, payload: bytes | dict[str, Any], name: str, version: int | None) -> Call:
-        try:
-            if isinstance(payload, bytes):
-                payload = wire.load_object(payload, max_depth=self._options.max_json_depth)
-            request = cloudevents.request_of(payload)
+    async def _received(
+        self, headers: Mapping[bytes, bytes], body: bytes, name: str, version: int | None
+    ) -> Received:
+        max_depth = self._options.max_json_depth
+        with self._better_news(name, version):
+            if len(body) > OFF_LOOP_BYTES:
+                # With a parser of its own, which another thread needs.
+                return await asyncio.to_thread(
+                    received, headers, body, max_depth=max_depth, skimmer=Skimmer()
+                )
+            return received(headers, body, max_depth=max_depth, skimmer=self._skimmer)
+
+    def _decoded(self, content: dict[str, Any], name: str, version: int | None) -> Call:
+        with self._better_news(name, version):
+            request = cloudevents.request_of(content)
             return decode_call(request, lambda: contract_of(self._models, name, version))
+
+    @contextmanager
+    def _better_news(self, name: str, version: int | None) -> Iterator[None]:
+        """That there is no such model is told before what is wrong with the body."""
+        try:
+            yield
         except InvalidRequest:
-            # That there is no such model would be the better news.
             self._models.view(name, version)
             raise
 

@@ -11,8 +11,6 @@ import pytest
 from tests.support import models
 from tests.support.servers import PATIENCE, RealServer, real_server
 
-GOOD = ("doubler", "pictures", "series", "texts")
-
 
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -37,9 +35,7 @@ def _wide() -> dict[str, object]:
 def server(repository: Path) -> Iterator[RealServer]:
     """Return a server whose good models are all ready."""
     with real_server(repository, "--max-body-bytes", 1 << 20) as running:
-        waited = {f"model {name} version 1: READY" for name in GOOD}
-        while waited:
-            waited.discard(running.line()["message"])
+        running.logged("ready")
         yield running
 
 

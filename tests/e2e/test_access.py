@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import subprocess
 import sys
@@ -69,6 +70,39 @@ def test_a_server_with_keys_tls_an_admin_port_and_an_audit_log(tmp_path: Path) -
     check = check_files([("audit.log", lines)])
     assert (check.problems, check.unclosed) == ([], 0)
     assert b'"outcome":"done"' in audit.read_bytes()
+
+
+def test_who_does_not_end_a_handshake_is_hung_up_on(tmp_path: Path) -> None:
+    """Neither silence nor plain HTTP holds a place, and neither is heard of in the log."""
+    models.write_doubler(tmp_path / "models" / "doubler.onnx")
+    authority = Authority(tmp_path)
+    server = authority.sign("server")
+    arguments = ("--tls-cert", server.cert, "--tls-key", server.key, "--head-timeout", 0.5)
+    with real_server(tmp_path / "models", *arguments, "--workers", 1) as running:
+        address = ("127.0.0.1", httpx.URL(running.address).port or 0)
+        with (
+            socket.create_connection(address) as silent,
+            socket.create_connection(address) as plain,
+        ):
+            plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            for caller in (silent, plain):
+                caller.settimeout(60)
+                assert _hung_up(caller)
+        with httpx.Client(verify=ssl.create_default_context(cafile=authority.cert)) as known:
+            assert known.get(f"{running.address}/livez").status_code == 200
+        running.process.terminate()
+        assert running.ended() == 0
+        assert {line["level"] for line in running.rest()} == {"info"}
+
+
+def _hung_up(caller: socket.socket) -> bool:
+    """Whether nothing is to be read any more but, perhaps, an alert of TLS."""
+    try:
+        while caller.recv(1 << 16):
+            pass
+    except ConnectionResetError:
+        pass
+    return True
 
 
 def test_a_new_key_is_shown_once_and_its_lines_are_a_key_file(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def test_live_before_ready(texts: Path) -> None:
     # Whether rows are independent is found out by asking, and an endless loop is asked for seconds.
     graphs.write_endless(texts / "slow" / "1" / "model.onnx")
     with (
-        real_server(texts) as server,
+        real_server(texts, "--workers", 1) as server,
         httpx.Client(base_url=server.address, timeout=PATIENCE) as client,
     ):
         assert client.get("/v2/health/live").json() == {"live": True}
@@ -43,7 +43,7 @@ def test_live_before_ready(texts: Path) -> None:
         assert client.get("/v2/models/slow/ready").status_code == 503
         predicted = client.post("/v1/models/texts:predict", content=BODY).json()
         assert predicted["predictions"][0]["label"] == "long"
-        server.logged("model slow version 1: READY")
+        server.logged("ready")
         assert client.get("/v2/health/ready").json() == {"ready": True}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import logging
 import os
 import threading
@@ -11,6 +13,7 @@ import httpx
 import pytest
 
 from service.app import create_app, load_options, make_core
+from service.batcher import BatchPolicy
 from service.cpu import usable_cores
 from service.engine import EngineOptions
 from service.errors import ConfigurationError, ProviderUnavailable
@@ -34,9 +37,14 @@ def repository(tmp_path: Path) -> Path:
 
 def test_settings_become_the_options_of_a_load() -> None:
     """Each part gets a small value of its own."""
-    assert load_options(Settings()) == LoadOptions(EngineOptions(("auto",)), "enforce", 32)
-    settings = Settings(providers=("cpu",), verify="advisory", max_batch_rows=7)
-    assert load_options(settings) == LoadOptions(EngineOptions(("cpu",)), "advisory", 7)
+    cores = usable_cores()
+    assert load_options(Settings()) == LoadOptions(
+        EngineOptions(("auto",)), "enforce", 32, cores=cores
+    )
+    settings = Settings(providers=("cpu",), verify="advisory", max_batch_rows=7, profile="latency")
+    assert load_options(settings) == LoadOptions(
+        EngineOptions(("cpu",)), "advisory", 7, "latency", cores
+    )
 
 
 async def test_the_parts_of_a_core(repository: Path) -> None:
@@ -75,6 +83,52 @@ async def test_from_begin_to_end(repository: Path) -> None:
         assert "UNLOADED" in answer.json()["error"]
 
 
+async def test_what_lives_after_the_first_loads_is_not_collected(repository: Path) -> None:
+    """Full collections pass it over while the application runs, and no longer afterwards."""
+    gc.unfreeze()
+    async with serving(create_app(Settings(repository=repository))):
+        async with asyncio.timeout(60):
+            while not await asyncio.to_thread(gc.get_freeze_count):
+                pass
+        assert gc.get_freeze_count() > 10_000
+    assert gc.get_freeze_count() == 0
+
+
+async def test_an_application_that_ends_at_once_leaves_nothing_behind(repository: Path) -> None:
+    """Its loads may still be under way."""
+    app = create_app(Settings(repository=repository))
+    async with app.router.lifespan_context(app):
+        pass
+    assert gc.get_freeze_count() == 0
+
+
+async def test_what_a_load_measures_becomes_the_policy(tmp_path: Path) -> None:
+    """A model's batches are what was measured; its waits and queues what the settings say."""
+    models.write_doubler(tmp_path / "doubler" / "1" / "model.onnx")
+    models.write_doubler(tmp_path / "told" / "1" / "model.onnx")
+    told = "profile = 'latency'\n[batching]\nmax_rows = 5\nrun = 'threads'\nmax_wait_ms = 4\n"
+    (tmp_path / "told" / "serving.toml").write_text(told)
+    settings = Settings(
+        repository=tmp_path, max_wait_ms=3, queue_bytes=1 << 20, threads=3, cache_dir="none"
+    )
+    core = make_core(settings, scan(tmp_path))
+    for one in scan(tmp_path):
+        assert await core.registry.load([one]) == {}
+    measured, ruled = (core.registry.view(name) for name in ("doubler", "told"))
+    tuning, policy = measured.info["tuning"], measured.batching
+    assert isinstance(tuning, dict)
+    assert policy == BatchPolicy(
+        max_rows=tuning["calibrated"]["cap"],
+        concurrency=3,
+        run="tick",
+        tick_rows=32,
+        max_wait=0.003,
+        queue_bytes=1 << 20,
+    )
+    assert ruled.batching == BatchPolicy(5, concurrency=1, max_wait=0.004, queue_bytes=1 << 20)
+    await core.aclose()
+
+
 async def test_nothing_is_loaded_before_it_begins(repository: Path) -> None:
     """Building an application opens no model."""
     async with client_of(create_app(Settings(repository=repository))) as client:
@@ -94,6 +148,34 @@ def test_nothing_to_serve(tmp_path: Path) -> None:
     """A repository that is not there is a mistake of the settings."""
     with pytest.raises(ConfigurationError, match="nowhere"):
         create_app(Settings(repository=tmp_path / "nowhere"))
+
+
+def test_a_default_model_that_is_not_there(repository: Path) -> None:
+    """Where nothing is loaded later, its roads could never answer: the mistake is told at once."""
+    models.write_doubler(repository / "a.onnx")
+    with pytest.raises(ConfigurationError) as caught:
+        create_app(Settings(repository=repository, default_model="typo"))
+    assert str(caught.value) == (
+        "default_model: 'typo' is not in the repository; it holds a, doubler"
+    )
+
+
+async def test_a_default_model_that_may_still_come(
+    repository: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is asked for in one line, and the server is not ready before it has been loaded."""
+    settings = Settings(
+        repository=repository, default_model="late", model_control="explicit", load_model=("*",)
+    )
+    core = make_core(settings, scan(repository))
+    (warning,) = (r.getMessage() for r in caplog.records if r.levelno == logging.WARNING)
+    assert warning.startswith("default_model: 'late' is not in the repository; it holds doubler;")
+    assert await core.registry.load(scan(repository)) == {}
+    assert not core.registry.ready()
+    models.write_doubler(repository / "late.onnx")
+    await core.reloader.load("late")
+    assert core.registry.ready()
+    await core.aclose()
 
 
 def test_wheels_over_each_other(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:

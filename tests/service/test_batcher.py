@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from service.batcher import Batcher, BatchPolicy, Job, Ran, take_batch
+from service.batcher import Batcher, BatchPolicy, Hooks, Model, Ran
 from service.errors import (
     DeadlineExceeded,
     EngineFailure,
@@ -23,108 +21,8 @@ from service.errors import (
     ServiceError,
 )
 from service.tensors import Tensor, Tensors
+from tests.support.batching import ANY_WIDTH, HandStop, HandWatchdog
 from tests.support.runtime import HandExecutor, settle
-
-MakeJob = Callable[..., Job]
-NOW = 100.0
-
-
-@pytest.fixture(scope="module")
-def job() -> Iterator[MakeJob]:
-    """Return a maker of jobs, which need a loop for their futures, though none runs here."""
-    loop = asyncio.new_event_loop()
-
-    def make(
-        rows: int = 1, key: str = "a", deadline: float = NOW + 1, *, gone: bool = False
-    ) -> Job:
-        done: asyncio.Future[Ran] = loop.create_future()
-        if gone:
-            done.cancel()
-        return Job({}, (), rows, (key,), deadline, NOW, done)
-
-    yield make
-    loop.close()
-
-
-def test_the_oldest_and_those_that_fit_with_it(job: MakeJob) -> None:
-    """A job that does not fit stays, one behind it that does goes along; order is kept."""
-    first, big, small, last = job(2), job(3), job(1), job(1)
-    take = take_batch([first, big, small, last], max_rows=4, idle=1, now=NOW)
-    assert take.batch == (first, small, last)
-    assert take.rest == (big,)
-    assert take.expired == ()
-
-
-def test_a_job_over_the_limit_runs_alone(job: MakeJob) -> None:
-    """The oldest runs whatever its size, since nothing would ever make room for it."""
-    big, small = job(9), job(1)
-    take = take_batch([big, small], max_rows=4, idle=1, now=NOW)
-    assert (take.batch, take.rest) == ((big,), (small,))
-
-
-def test_jobs_of_another_shape_stay(job: MakeJob) -> None:
-    """One key a batch, that of the oldest job."""
-    jobs = [job(key="a"), job(key="b"), job(key="a")]
-    take = take_batch(jobs, max_rows=8, idle=1, now=NOW)
-    assert take.batch == (jobs[0], jobs[2])
-    assert take.rest == (jobs[1],)
-
-
-def test_expired_and_gone_jobs_never_run(job: MakeJob) -> None:
-    """A deadline that is reached has passed; a job whose caller has gone is dropped."""
-    late, gone, alive = job(deadline=NOW), job(gone=True), job(deadline=NOW + 0.001)
-    take = take_batch([late, gone, alive], max_rows=8, idle=1, now=NOW)
-    assert (take.batch, take.expired, take.rest) == ((alive,), (late,), ())
-
-
-@pytest.mark.parametrize(("idle", "taken"), [(1, 8), (2, 5), (3, 3), (9, 1), (20, 1)])
-def test_an_idle_worker_takes_its_share(job: MakeJob, idle: int, taken: int) -> None:
-    """Nine rows for some idle workers are shared out, rounded up."""
-    take = take_batch([job() for _ in range(9)], max_rows=8, idle=idle, now=NOW)
-    assert len(take.batch) == taken
-
-
-def test_nothing_waits(job: MakeJob) -> None:
-    """An empty queue makes an empty batch, and so does one in which all have gone."""
-    for queue in ([], [job(gone=True)]):
-        take = take_batch(queue, max_rows=8, idle=1, now=NOW)
-        assert (take.batch, take.expired, take.rest) == ((), (), ())
-
-
-KINDS = st.tuples(
-    st.integers(0, 6),
-    st.sampled_from("ab"),
-    st.sampled_from([NOW - 1, NOW, NOW + 1]),
-    st.booleans(),
-)
-
-
-@given(st.lists(KINDS, max_size=12), st.integers(1, 8), st.integers(1, 4))
-def test_take_batch_keeps_its_promises(
-    job: MakeJob, kinds: list[tuple[int, str, float, bool]], max_rows: int, idle: int
-) -> None:
-    """Nothing is lost, doubled or overtaken, and a batch is one that may run."""
-    queue = [job(rows, key, deadline, gone=gone) for rows, key, deadline, gone in kinds]
-    take = take_batch(queue, max_rows=max_rows, idle=idle, now=NOW)
-
-    waiting = [one for one in queue if not one.done.done()]
-    alive = [one for one in waiting if one.deadline > NOW]
-    assert list(take.expired) == [one for one in waiting if one.deadline <= NOW]
-    for part in (take.batch, take.rest):
-        assert list(part) == [one for one in alive if one in part]
-    assert len(take.batch) + len(take.rest) == len(alive)
-    assert set(take.batch) | set(take.rest) == set(alive)
-
-    assert take.batch[:1] == tuple(alive[:1])
-    assert len({one.key for one in take.batch}) <= 1
-    rows = sum(one.rows for one in take.batch)
-    share = math.ceil(sum(one.rows for one in alive) / idle)
-    assert rows <= min(max_rows, share) or len(take.batch) == 1
-    # Greedy: the first that stays differs in shape or did not fit behind those before it.
-    for one in take.rest[:1]:
-        before = take.batch[: sum(alive.index(b) < alive.index(one) for b in take.batch)]
-        fits = sum(b.rows for b in before) + one.rows <= min(max_rows, share)
-        assert one.key != take.batch[0].key or not fits
 
 
 @dataclass(slots=True)
@@ -133,11 +31,13 @@ class Doubler:
 
     refusal: Exception = field(default_factory=lambda: InvalidRequest("negative"))
     runs: list[int] = field(default_factory=list)
+    meanwhile: Callable[[], object] = lambda: None
 
-    def __call__(self, inputs: Tensors, wanted: Sequence[str]) -> dict[str, Tensor]:
+    def __call__(self, inputs: Tensors, wanted: Sequence[str], stop: HandStop) -> dict[str, Tensor]:
         """Answer, or raise."""
         x = inputs["x"]
         self.runs.append(len(x))
+        self.meanwhile()
         if (x < 0).any():
             raise self.refusal
         return dict.fromkeys(wanted, x * 2)
@@ -152,13 +52,25 @@ class Bench:
         self.threads = HandExecutor()
         self.batches: list[tuple[int, int]] = []
         self.queued: list[int] = []
+        self.watchdog = HandWatchdog()
+        self.moves: list[str] = []
+        self.stops: list[HandStop] = []
         self.batcher = Batcher(
-            self.model,
+            Model(self.model, self.new_stop, ANY_WIDTH),
             policy or BatchPolicy(),
             self.threads,
-            on_batch=lambda jobs, rows, seconds: self.batches.append((jobs, rows)),
-            on_queue=self.queued.append,
+            self.watchdog,
+            Hooks(
+                on_batch=lambda jobs, rows, seconds: self.batches.append((jobs, rows)),
+                on_queue=self.queued.append,
+                on_moved=self.moves.append,
+            ),
         )
+
+    def new_stop(self) -> HandStop:
+        """Return a stop that can be looked at later; the first one is the loop's."""
+        self.stops.append(HandStop())
+        return self.stops[-1]
 
     def ask(self, *numbers: float, seconds: float = 60, width: int = 1) -> asyncio.Task[Ran]:
         """Send a job with one row a number."""
@@ -371,8 +283,8 @@ async def test_a_caller_that_goes_while_its_job_waits() -> None:
     await blocker
 
 
-async def test_a_caller_that_goes_while_its_job_runs() -> None:
-    """Its neighbour in the same run gets its own rows."""
+async def test_a_caller_that_goes_while_its_job_is_with_a_thread() -> None:
+    """A thread that has not begun leaves its rows out."""
     bench = Bench()
     leaving, staying = await bench.ask_all(1, 2)
     leaving.cancel()
@@ -380,7 +292,63 @@ async def test_a_caller_that_goes_while_its_job_runs() -> None:
     await bench.threads.step()
     assert leaving.cancelled()
     assert answer(staying) == [4]
+    assert bench.model.runs == [1]
+
+
+async def test_a_caller_that_goes_while_its_job_runs() -> None:
+    """Its neighbour in the same run gets its own rows, and the run is not ended."""
+    bench = Bench()
+    leaving, staying = await bench.ask_all(1, 2)
+    bench.model.meanwhile = leaving.cancel
+    await bench.threads.step()
+    assert leaving.cancelled()
+    assert answer(staying) == [4]
     assert bench.model.runs == [2]
+    assert not any(stop.stopped for stop in bench.stops)
+
+
+async def test_a_run_that_nobody_waits_for_is_ended() -> None:
+    """The last caller's leaving stops it, and its failure is nobody's; the model goes on."""
+    bench = Bench()
+    jobs = await bench.ask_all(1, 2)
+    running = bench.threads.waiting[0].future
+    assert running.set_running_or_notify_cancel()
+    jobs[0].cancel()
+    await settle()
+    assert not bench.stops[-1].stopped
+    jobs[1].cancel()
+    await settle()
+    assert bench.stops[-1].stopped
+    running.set_exception(EngineFailure("ended"))
+    bench.threads.waiting.clear()
+    await settle()
+    after = bench.ask(3)
+    await settle()
+    await bench.threads.step()
+    assert answer(after) == [6]
+    assert repr(bench.batcher) == "<Batcher 0 queued, 0 running>"
+
+
+async def test_a_run_that_nobody_waits_for_is_not_begun() -> None:
+    """What a thread has not taken up yet is taken back."""
+    bench = Bench()
+    jobs = await bench.ask_all(1, 2)
+    for job in jobs:
+        job.cancel()
+    await settle()
+    assert bench.threads.waiting[0].future.cancelled()
+    assert bench.batches == []
+    assert repr(bench.batcher) == "<Batcher 0 queued, 0 running>"
+
+
+async def test_an_ended_run_is_not_looked_into() -> None:
+    """Halves of a batch whose stop was used would fail as it did."""
+    bench = Bench(model=Doubler(EngineFailure("ended")))
+    jobs = await bench.ask_all(1, 2, -3, 4)
+    bench.model.meanwhile = bench.stops[-1].stop
+    await bench.threads.step()
+    assert {str(error(job)) for job in jobs} == {"ended"}
+    assert bench.model.runs == [4]
 
 
 async def test_a_deadline_that_has_passed_at_the_door() -> None:
@@ -407,8 +375,8 @@ async def test_a_deadline_that_passes_in_the_queue() -> None:
     assert bench.model.runs == [1]
 
 
-async def test_a_deadline_that_passes_during_the_run() -> None:
-    """The caller does not wait for the engine, and its neighbour is answered."""
+async def test_a_deadline_that_passes_with_a_thread() -> None:
+    """The caller does not wait for the thread, and its neighbour is answered."""
     bench = Bench()
     blocker = bench.ask(0)
     await settle()
@@ -420,14 +388,16 @@ async def test_a_deadline_that_passes_during_the_run() -> None:
         await hasty
     await bench.threads.step()
     assert answer(patient) == [4]
-    assert bench.model.runs == [1, 2]
+    assert bench.model.runs == [1, 1]
     await blocker
 
 
 async def test_a_full_queue() -> None:
     """What is over the limit is refused with both numbers; an empty queue takes any job."""
     bench = Bench(BatchPolicy(queue_rows=2))
-    jobs = [bench.ask(*range(9)), bench.ask(*range(9))]
+    jobs = [bench.ask(*range(9))]
+    await settle()
+    jobs.append(bench.ask(*range(9)))
     await settle()
     refused = bench.ask(1)
     await settle()
@@ -490,11 +460,11 @@ async def test_the_length_of_the_queue_is_told() -> None:
     await settle()
     jobs = [bench.ask(1, 2), bench.ask(3)]
     await settle()
-    assert bench.queued == [0, 2, 3]
+    assert bench.queued == [3]
     assert repr(bench.batcher) == "<Batcher 2 queued, 1 running>"
     await bench.threads.step(2)
     await asyncio.gather(job, *jobs)
-    assert bench.queued[3:] == [0, 0]
+    assert bench.queued == [3, 0]
     assert repr(bench.batcher) == "<Batcher 0 queued, 0 running>"
 
 

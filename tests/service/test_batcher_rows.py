@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from service.batcher import Batcher, BatchPolicy, RowsMismatch
+from service.batcher import Batcher, BatchPolicy, Model, RowsMismatch
 from service.tensors import Tensor, Tensors
+from tests.support.batching import ANY_WIDTH, HandStop, HandWatchdog
 
 
 @dataclass(slots=True)
@@ -24,7 +25,7 @@ class Lossy:
     go_on: threading.Event = field(default_factory=threading.Event)
     runs: list[int] = field(default_factory=list)
 
-    def __call__(self, inputs: Tensors, wanted: Sequence[str]) -> dict[str, Tensor]:
+    def __call__(self, inputs: Tensors, wanted: Sequence[str], stop: HandStop) -> dict[str, Tensor]:
         """Answer those rows that are not below 0."""
         self.runs.append(len(inputs["x"]))
         self.go_on.wait()
@@ -43,7 +44,7 @@ async def batcher(model: Lossy) -> AsyncIterator[Batcher]:
     """Return a batcher over the model that runs one batch of up to 4 rows at a time."""
     executor = ThreadPoolExecutor(1)
     policy = BatchPolicy(max_rows=4, concurrency=1)
-    batcher = Batcher(model, policy, executor, on_batch=lambda *_: None, on_queue=lambda _: None)
+    batcher = Batcher(Model(model, HandStop, ANY_WIDTH), policy, executor, HandWatchdog())
     yield batcher
     model.go_on.set()
     await batcher.aclose()

@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx
@@ -210,11 +212,27 @@ def test_serve_refuses_in_one_line(capsys: pytest.CaptureFixture[str], repositor
     assert "--port" in failed(capsys, 2, "serve", repository, "--port", "99999")
     assert "--allow-open" in failed(capsys, 2, "serve", repository, "--host", "0.0.0.0")
     assert "not both" in failed(capsys, 2, "serve", repository, "--repository", "x")
-    explicit = ("--model-control", "explicit", "--load-model", "texts", "--load-model", "typo")
-    assert "'typo' is not in the repository" in failed(capsys, 2, "serve", repository, *explicit)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert "--port" in failed(capsys, 2, "serve", repository, "--port", port)
+
+
+def test_what_only_a_worker_can_know_is_refused_in_one_line(repository: Path) -> None:
+    """A model that is to be loaded and is not there ends the server with the same code."""
+    ended = subprocess.run(
+        [
+            *(sys.executable, "-m", "service", "serve", repository, "--port", "0"),
+            *("--model-control", "explicit", "--load-model", "texts", "--load-model", "typo"),
+        ],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("onnxport: load_model: 'typo' is not in the repository")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

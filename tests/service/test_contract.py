@@ -24,6 +24,8 @@ PLAIN: dict[str, Any] = {
     "pipeline": {"kind": "tensor"},
     "batchable": True,
 }
+BATCH_OF_TIME = {"name": "x", "datatype": "FP32", "shape": ["batch", "time"]}
+LENGTHS = {"name": "n", "datatype": "INT64", "shape": ["batch"], "maximum_axis": "time"}
 CLASSIFIER = {**PLAIN, "task": "classification", "labels": ["no", "yes"]}
 PICTURE = {"kind": "image", "height": 2, "width": 2, "channels": 1, "mean": [0], "std": [1]}
 SERIES = {"kind": "sequence", "channels": 2, "mean": [0, 0], "std": [1, 1], "max_length": 8}
@@ -70,6 +72,14 @@ def test_a_contract_survives_as_json(value: dict[str, Any]) -> None:
     assert contract.pipeline.kind == value["pipeline"]["kind"]
 
 
+def test_a_bound_by_an_axis_is_written_only_where_there_is_one() -> None:
+    """A bundle from before there were any keeps its canonical form, and so its digest."""
+    assert "maximum_axis" not in Contract.model_validate_json(as_json(PLAIN)).model_dump_json()
+    bounded = Contract.model_validate_json(as_json({**PLAIN, "inputs": [BATCH_OF_TIME, LENGTHS]}))
+    assert bounded.model_dump()["inputs"][1]["maximum_axis"] == "time"
+    assert bounded.input_specs[1].maximum_axis == "time"
+
+
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
@@ -92,6 +102,14 @@ def test_a_contract_survives_as_json(value: dict[str, Any]) -> None:
         (
             {"inputs": [{**BATCH, "shape": [1, 2]}]},
             "input 'x': a batchable model needs a variable first axis, not [1, 2]",
+        ),
+        (
+            {"inputs": [BATCH, LENGTHS]},
+            "input 'n': maximum_axis 'time' is no axis of another input",
+        ),
+        (
+            {"inputs": [BATCH_OF_TIME, {**LENGTHS, "datatype": "FP32"}]},
+            "input 'n': maximum_axis bounds whole numbers only",
         ),
         ({"outputs": [output(shape=[])]}, "output 'y': a batchable model needs"),
         ({"outputs": [output(auxiliary=True)]}, "every output is auxiliary"),

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from service.cpu import usable_cores
+from service.cpu import cpu_model, usable_cores
 
 ALL = len(os.sched_getaffinity(0))
-QUOTA, PERIOD = "cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"
+V2 = "sys/fs/cgroup"
+V1 = "sys/fs/cgroup/cpu"
+QUOTA, PERIOD = "cpu.cfs_quota_us", "cpu.cfs_period_us"
 
 
 def write(root: Path, files: Mapping[str, str]) -> Path:
-    """Write the files of a control group, as the kernel shows them: with a newline at the end."""
+    """Write the files of a machine, as the kernel shows them: with a newline at the end."""
     for name, content in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(f"{content}\n")
@@ -54,7 +56,7 @@ def test_this_machine() -> None:
 )
 def test_the_quota_of_version_2(tmp_path: Path, content: str, cores: int) -> None:
     """Part of a core is rounded up; more than the machine has is no gain."""
-    assert usable_cores(write(tmp_path, {"cpu.max": content})) == cores
+    assert usable_cores(write(tmp_path, {f"{V2}/cpu.max": content})) == cores
 
 
 @pytest.mark.usefixtures("eight_cores")
@@ -63,18 +65,66 @@ def test_the_quota_of_version_2(tmp_path: Path, content: str, cores: int) -> Non
 )
 def test_the_quota_of_version_1(tmp_path: Path, quota: str, cores: int) -> None:
     """A quota below nothing means that there is none."""
-    write(tmp_path, {QUOTA: quota, PERIOD: "100000"})
+    write(tmp_path, {f"{V1}/{QUOTA}": quota, f"{V1}/{PERIOD}": "100000"})
     assert usable_cores(tmp_path) == cores
 
 
 @pytest.mark.usefixtures("eight_cores")
 def test_version_1_without_its_period(tmp_path: Path) -> None:
     """Half a quota is none."""
-    assert usable_cores(write(tmp_path, {QUOTA: "100000"})) == 8
+    assert usable_cores(write(tmp_path, {f"{V1}/{QUOTA}": "100000"})) == 8
 
 
 @pytest.mark.usefixtures("eight_cores")
-def test_version_2_goes_first(tmp_path: Path) -> None:
-    """Where both are there the newer one holds."""
-    write(tmp_path, {"cpu.max": "200000 100000", QUOTA: "500000", PERIOD: "100000"})
-    assert usable_cores(tmp_path) == 2
+@pytest.mark.parametrize(("inner", "outer", "cores"), [("500000", "300000", 3), ("max", "2", 1)])
+def test_a_group_inside_others(tmp_path: Path, inner: str, outer: str, cores: int) -> None:
+    """The narrowest of the groups around a process holds, and what is beside them does not."""
+    files = {
+        "proc/self/cgroup": "0::/system.slice/server.service",
+        f"{V2}/system.slice/server.service/cpu.max": f"{inner} 100000",
+        f"{V2}/system.slice/cpu.max": f"{outer} 100000",
+        f"{V2}/user.slice/cpu.max": "1000 100000",
+    }
+    assert usable_cores(write(tmp_path, files)) == cores
+
+
+@pytest.mark.usefixtures("eight_cores")
+@pytest.mark.parametrize("path", ["/docker/4f2a", "/../../elsewhere"])
+def test_a_container_that_sees_the_hosts_path(tmp_path: Path, path: str) -> None:
+    """Where the path of the group is not there, the mount is the container's own group."""
+    files = {"proc/self/cgroup": f"0::{path}", f"{V2}/cpu.max": "200000 100000"}
+    assert usable_cores(write(tmp_path, files)) == 2
+
+
+@pytest.mark.usefixtures("eight_cores")
+@pytest.mark.parametrize("name", ["cpu", "cpu,cpuacct", "cpuacct,cpu"])
+def test_a_group_of_version_1_inside_others(tmp_path: Path, name: str) -> None:
+    """The controller has its own path, under one of the names that distributions give it."""
+    files = {
+        "proc/self/cgroup": "7:memory:/elsewhere\n4:cpu,cpuacct:/docker/4f2a\n0::/",
+        f"sys/fs/cgroup/{name}/docker/4f2a/{QUOTA}": "200000",
+        f"sys/fs/cgroup/{name}/docker/4f2a/{PERIOD}": "50000",
+        f"sys/fs/cgroup/{name}/docker/{QUOTA}": "-1",
+        f"sys/fs/cgroup/{name}/docker/{PERIOD}": "100000",
+    }
+    assert usable_cores(write(tmp_path, files)) == 4
+
+
+@pytest.mark.usefixtures("eight_cores")
+def test_both_versions(tmp_path: Path) -> None:
+    """On a machine with both the narrower quota holds."""
+    files = {
+        "proc/self/cgroup": "4:cpu,cpuacct:/\n0::/init.scope",
+        f"{V2}/unified/init.scope/cpu.max": "200000 100000",
+        f"{V1}/{QUOTA}": "500000",
+        f"{V1}/{PERIOD}": "100000",
+    }
+    assert usable_cores(write(tmp_path, files)) == 2
+
+
+def test_the_processors_name(tmp_path: Path) -> None:
+    """As the kernel shows it; where it does not, the machine's kind is better than nothing."""
+    write(tmp_path, {"x86": "processor\t: 0\nmodel name\t: Some CPU: 9\n", "arm": "processor : 0"})
+    assert cpu_model(tmp_path / "x86") == "Some CPU: 9"
+    assert cpu_model(tmp_path / "arm") == os.uname().machine
+    assert cpu_model(tmp_path / "none") == os.uname().machine

@@ -17,7 +17,8 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from service.app import create_app
 from service.errors import ConfigurationError
 from service.registry import State
-from service.settings import Settings, load_settings
+from service.settings import Settings
+from service.sources import load_settings
 from tests.support import models
 from tests.support.access import Closed, bearer, secret, toml
 from tests.support.apps import make_app

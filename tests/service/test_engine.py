@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import warnings
 from pathlib import Path
 
@@ -44,6 +45,24 @@ def refused(path: Path, error: type[ServiceError], options: EngineOptions = CPU)
     with pytest.raises(error) as caught:
         opened(path, options)
     return str(caught.value)
+
+
+def write_chain(path: Path) -> Path:
+    """Write y = the sum of exp(x), by nodes that hand large tensors to each other."""
+    node = helper.make_node
+    return write_model(
+        path,
+        [node("Exp", ["x"], ["e"]), node("Transpose", ["e"], ["t"]),
+         node("ReduceSum", ["t"], ["y"], keepdims=0)],
+        inputs=[tensor("x", TensorProto.FLOAT, "n", 2)],
+        outputs=[tensor("y", TensorProto.FLOAT)],
+    )  # fmt: skip
+
+
+def resident() -> int:
+    """Return the bytes of this process that are in memory."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) << 10
 
 
 def test_an_engine_tells_its_tensors_in_order(tmp_path: Path) -> None:
@@ -218,3 +237,53 @@ def test_both_wheels_over_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyP
         write_distribution(tmp_path, name)
     with pytest.raises(ProviderUnavailable, match="pip uninstall"):
         check_wheels()
+
+
+def test_options_by_their_own_names_reach_the_session(tmp_path: Path) -> None:
+    """What ONNX Runtime itself tells of the session is what was asked for."""
+    asked = {
+        "execution_mode": "ORT_PARALLEL", "graph_optimization_level": "ORT_ENABLE_BASIC",
+        "inter_op_num_threads": "2", "enable_mem_reuse": "0", "execution_order": "PRIORITY_BASED",
+        "session.disable_prepacking": "1",
+    }  # fmt: skip
+    engine = opened(write_doubler(tmp_path / "m.onnx"), EngineOptions(("cpu",), session=asked))
+    seen = engine.as_opened()
+    assert (seen["execution_mode"], seen["inter_op_threads"]) == ("ORT_PARALLEL", 2)
+    assert seen["graph_optimization_level"] == "ORT_ENABLE_BASIC"
+    options = seen["session_options"]
+    assert isinstance(options, dict)
+    assert (options["enable_mem_reuse"], options["execution_order"]) == (False, "PRIORITY_BASED")
+    assert options["session.disable_prepacking"] == "1"
+    engine.close()
+    with pytest.raises(EngineFailure, match="closed"):
+        engine.as_opened()
+
+
+@pytest.mark.parametrize("arena", ["1", "0"])
+def test_a_run_beyond_the_warm_up_is_answered(tmp_path: Path, arena: str) -> None:
+    """ONNX Runtime takes the wish to give memory back, or is not asked where it has no arena."""
+    options = EngineOptions(("cpu",), session={"enable_cpu_mem_arena": arena})
+    engine = opened(write_doubler(tmp_path / "m.onnx"), options)
+    engine.warm_up([{"x": ROWS[:1]}, {"x": ROWS}])
+    for rows in (1, 2, 1000, 1):
+        inputs = {"x": np.ones((rows, 2), np.float32)}
+        assert engine.run(inputs, ["y"])["y"].tolist() == [[2, 2]] * rows
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other libraries keep more")
+def test_the_memory_of_a_rare_huge_run_is_given_back(tmp_path: Path) -> None:
+    """Without a warm-up nothing is known to be rare, and the arena keeps all of it."""
+    huge = np.ones((1 << 22, 2), np.float32)
+    kept = {}
+    for warm in (False, True):
+        path = write_chain(tmp_path / f"{warm}.onnx")
+        engine = opened(path)
+        engine.run({"x": ROWS}, ["y"])
+        if warm:
+            engine.warm_up([{"x": ROWS}])
+        before = resident()
+        engine.run({"x": huge}, ["y"])
+        kept[warm] = resident() - before
+        engine.close()
+    assert kept[False] > huge.nbytes
+    assert kept[True] < huge.nbytes / 4

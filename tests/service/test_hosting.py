@@ -115,12 +115,12 @@ def test_kserve(tmp_path: Path) -> None:
         "--model_dir",
         str(tmp_path),
         "--http_port=0",
-        "--workers=1",
+        "--grpc_port=9",
     )
     with hosted(tmp_path, {"STORAGE_URI": "s3://bucket/net"}, *arguments) as (client, first):
         assert first["platform"] == "kserve"
         assert first["models"] == ["digits"]
-        assert first["before"] == ["flags of KServe without a meaning here: --workers"]
+        assert first["before"] == ["flags of KServe without a meaning here: --grpc_port"]
         assert client.get("/v1/models/digits").json()["ready"] is True
         assert client.get("/v2/models/digits/versions/7/ready").status_code == 200
         answer = client.post("/v1/models/digits:predict", json={"instances": [[1, 2]]})

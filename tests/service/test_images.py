@@ -166,10 +166,12 @@ def test_any_file_is_a_picture_or_refused(raw: bytes, channels: int) -> None:
 @pytest.mark.parametrize(
     ("raw", "text"),
     [
-        (b"", "neither PNG nor JPEG"),
+        (b"", "picture: empty, expected a PNG or JPEG file"),
+        (PNG_START, "picture: damaged or truncated: 8 bytes that begin as PNG does"),
+        (header_only(0, 0), "picture: damaged or truncated: 45 bytes that begin as PNG does"),
+        (b"\xff\xd8\xff\xe0", "picture: damaged or truncated: 4 bytes that begin as JPEG does"),
         (b"GIF89a", "picture: neither PNG nor JPEG, it begins with 47 49 46 38 39 61"),
         (saved(Image.fromarray(COLOURS), "BMP"), "it begins with 42 4d"),
-        (PNG_START, "picture: "),
         (RICH_PNG[:-30], "picture: damaged or truncated: "),
         (RICH_JPEG[:-30], "picture: damaged or truncated: "),
         (
@@ -266,7 +268,7 @@ def test_any_value_is_a_picture_or_refused(value: object) -> None:
         ({"b64": "é"}, 1, "picture: b64 is not base64: "),
         ({"b64": "AAA"}, 1, "picture: b64 is not base64: "),
         ({"b64": "AA AA"}, 1, "picture: b64 is not base64: "),
-        ({"b64": ""}, 1, "picture: neither PNG nor JPEG"),
+        ({"b64": ""}, 1, "picture: empty"),
     ],
 )
 def test_values_that_are_no_pictures(value: object, channels: int, text: str) -> None:

@@ -141,6 +141,7 @@ async def test_loads_and_unloads_of_one_model_take_turns(tmp_path: Path) -> None
         await asyncio.gather(*tasks)
         for engine in made.loads.engines:
             await closed(engine)
+        await settled(made)
         assert made.loads.count == 2
         with pytest.raises(ModelNotFound):
             await made.infer()

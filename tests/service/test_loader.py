@@ -24,7 +24,7 @@ from tests.support import models
 
 INFO = {
     "kind", "contract", "labels", "evaluation", "parity", "data_stats", "files", "verification",
-    "runtime", "load_seconds", "batching", "model", "notes",
+    "runtime", "load_seconds", "batching", "model", "notes", "tuning",
 }  # fmt: skip
 
 
@@ -71,8 +71,13 @@ def test_a_bundle_is_proved_and_answers(tmp_path: Path) -> None:
         "status": "passed", "vectors": 16, "batch_sizes": [1, 2, 4], "max_abs_difference": 0.0,
         "provider": "cpu",
     }  # fmt: skip
-    assert info["runtime"] == {
-        "provider": "cpu", "providers_asked": ["auto"], "intra_op_threads": 1,
+    runtime = info["runtime"]
+    assert isinstance(runtime, dict)
+    assert runtime.pop("session_options")["graph_optimization_level"] == "ORT_ENABLE_ALL"
+    assert runtime == {
+        "provider": "cpu", "providers_asked": ["auto"], "profile": "throughput",
+        "intra_op_threads": 1, "inter_op_threads": 1, "execution_mode": "ORT_SEQUENTIAL",
+        "graph_optimization_level": "ORT_ENABLE_ALL", "provider_options": {"cpu": {}},
         "onnxruntime": version(),
     }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Iterator
@@ -122,3 +123,41 @@ def test_access_lines_can_be_quiet() -> None:
     logs.access({"path": "/b"}, quiet=True)
     (line,) = stream.getvalue().splitlines()
     assert json.loads(line)["path"] == "/a"
+
+
+async def test_access_lines_are_written_when_the_turn_ends() -> None:
+    """Those of one turn of the event loop in one piece, and in order with all other records."""
+    stream = StringIO()
+    logs.configure(stream=stream)
+    for path in ("/a", "/b"):
+        logs.access({"path": path})
+    assert not stream.getvalue()
+    await asyncio.sleep(0)
+    assert [json.loads(line)["path"] for line in stream.getvalue().splitlines()] == ["/a", "/b"]
+    logs.access({"path": "/c"})
+    logging.getLogger("onnxport.test").warning("later")
+    *_, third, last = map(json.loads, stream.getvalue().splitlines())
+    assert (third["path"], last["message"]) == ("/c", "later")
+
+
+async def test_a_log_that_cannot_be_written_stops_nobody() -> None:
+    """Lines are lost, as with every other record, and requests go on."""
+    stream = StringIO()
+    logs.configure(stream=stream)
+    logs.access({"path": "/a"})
+    stream.close()
+    await asyncio.sleep(0)
+    logs.access({"path": "/b"})
+    logs.configure(stream=StringIO())
+
+
+@pytest.mark.parametrize("style", ["json", "text"])
+def test_a_worker_says_which_one_it_is(style: logs.Style) -> None:
+    """Every line of it carries its number; other processes have none."""
+    stream, other = StringIO(), StringIO()
+    logs.configure(style=style, stream=stream, worker=3)
+    LOG.info("here")
+    logs.configure(style=style, stream=other)
+    LOG.info("there")
+    assert ('"worker": 3' if style == "json" else "worker=3") in stream.getvalue()
+    assert "worker" not in other.getvalue()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.memory import give_back
+from service.memory import give_back, outgrows
 
 MEBIBYTE = 1 << 20
 
@@ -28,3 +28,9 @@ def test_what_was_freed_is_given_back() -> None:
     give_back()
     assert before - resident() > 64 * MEBIBYTE
     assert kept
+
+
+def test_a_run_outgrows_what_the_warm_up_has_seen() -> None:
+    """Only what is larger; before a warm-up nothing is."""
+    assert [outgrows(size, 100) for size in (1, 100, 101)] == [False, False, True]
+    assert not outgrows(1 << 40, float("inf"))

@@ -49,6 +49,7 @@ TEXT = TextPipeline(tokenizer=TOKENIZER)
 SPECS = (TensorSpec("a", "FP32", ("n", 2)), TensorSpec("b", "INT64", ("n",)))
 
 IMAGES = ImageRows(COLOURED, "image")
+FP32 = "a number from -3.4028235e+38 to 3.4028235e+38, as FP32 holds"
 SERIES_ROWS = SequenceRows(SERIES, "values", "lengths")
 TEXTS = TextRows(TEXT, "tokens")
 TENSORS = TensorRows(SPECS)
@@ -203,9 +204,11 @@ def test_a_series_is_the_same_in_every_form() -> None:
         ([[[1, 2]]], "series: expected shape [length >= 1, 2], got [1, 1, 2]"),
         ([[1, 2], [3]], "series: ragged or mixed nesting of lists"),
         ([[1, 2]] * 5, "series: 5 steps, the longest allowed is 4"),
-        ([[1, 2], [3, None]], "series: step 1, channel 1 is nan, not finite"),
-        ([[math.inf, math.nan]], "series: step 0, channel 0 is inf, not finite"),
-        ([[1, -1e39]], "series: step 0, channel 1 is -inf, not finite"),
+        ([[1, 2], [3, None]], "series: step 1, channel 1 is null, expected a finite number"),
+        ([[math.nan, 1]], "series: step 0, channel 0 is NaN, expected a finite number"),
+        ([[math.inf, math.nan]], f"series: step 0, channel 0 is Infinity, expected {FP32}"),
+        ([[1, -1e39]], f"series: step 0, channel 1 is -1e+39, expected {FP32}"),
+        (np.asarray([[1, 1e308]]), f"series: step 0, channel 1 is 1e+308, expected {FP32}"),
         ([[1, "2"]], "series[0][1]: expected a number, got a string"),
         ([[1, True]], "series[0][1]: expected a number, got a boolean"),
         ({"steps": []}, "series: expected a number, got an object"),

@@ -113,7 +113,7 @@ def test_kserve_speaks_through_flags() -> None:
 
 def test_kserve_has_a_folder_of_its_own() -> None:
     """Without --model_dir the models are where the storage initializer puts them."""
-    found = hosting(around(kserve={"model_name": "digits", "workers": "1"}))
+    found = hosting(around(kserve={"model_name": "digits", "grpc_port": "9"}))
     assert plain(found.flags) == {"model_name": "digits"}
     assert plain(found.values) == {**OPEN, "repository": Path("/mnt/models")}
 
@@ -179,7 +179,7 @@ def test_sagemaker_speaks_through_variables() -> None:
         "repository": Path("/opt/ml/model"),
         "port": "8081",
         "max_body_bytes": 6 << 20,
-        "threads": "2",
+        "workers": "2",
         "deadline": "45",
         "log_level": "warning",
         "default_model": "digits",

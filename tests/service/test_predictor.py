@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections import UserDict, UserList
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
@@ -24,6 +26,7 @@ from service.loader import LoadOptions
 from service.predictor import Answered, Predictor
 from service.registry import Readiness, Registry
 from service.repository import scan
+from service.tensors import Tensor
 from tests.support import models
 from tests.support.runtime import HandExecutor, Request, Witness, settle
 
@@ -102,6 +105,22 @@ def read(answered: Answered) -> list[object]:
     """Return the predictions as JSON has them."""
     text = orjson.dumps(answered.predictions, option=orjson.OPT_SERIALIZE_NUMPY)
     return list(orjson.loads(text))
+
+
+async def test_a_request_of_one_call_needs_no_task_of_its_own(bench: Bench) -> None:
+    """Only what is cut into several calls is run side by side."""
+    made = 0
+
+    def factory(loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> asyncio.Task[Any]:
+        nonlocal made
+        made += 1
+        return asyncio.Task(work, loop=loop, **options)
+
+    asyncio.get_running_loop().set_task_factory(factory)
+    assert len(await bench.predict("texts", "a", "b")) == 2
+    assert made == 0
+    assert len(await bench.predict("texts", *["a"] * 40)) == 40
+    assert made == 2
 
 
 async def test_infer_returns_all_outputs_in_the_model_s_order(bench: Bench) -> None:
@@ -239,22 +258,27 @@ async def test_a_caller_that_goes(repository: Path) -> None:
     await asyncio.wait_for(bench.aclose(), 20)
 
 
-class Clumsy(Witness):
-    """An observer that breaks its promise not to raise."""
+class Clumsy(UserDict[str, Tensor]):
+    """Inputs that break as soon as they are looked at."""
 
-    def queue(self, model: str, version: int, rows: int) -> None:
+    def __iter__(self) -> Iterator[str]:
         """Raise what nobody foresaw."""
         raise ZeroDivisionError
 
 
-async def test_a_surprise(repository: Path) -> None:
+class Unlisted(UserList[object]):
+    """Instances that do."""
+
+    def __iter__(self) -> Iterator[object]:
+        """Raise what nobody foresaw."""
+        raise ZeroDivisionError
+
+
+async def test_a_surprise(bench: Bench) -> None:
     """An error of ours is counted as what it is, not as the caller's leaving."""
-    bench = Bench(repository, Clumsy())
-    await bench.open()
     with pytest.raises(ZeroDivisionError):
-        await bench.predictor.infer("pair", None, PAIR, wanted=None, deadline=later())
+        await bench.predictor.infer("pair", None, Clumsy(PAIR), wanted=None, deadline=later())
     assert bench.last.outcome == "internal"
-    with pytest.raises(ExceptionGroup):
-        await bench.predict("series", [[1, 2]])
+    with pytest.raises(ZeroDivisionError):
+        await bench.predictor.predict("series", None, Unlisted([[1]]), deadline=later())
     assert bench.last.outcome == "internal"
-    bench.runs.shutdown()

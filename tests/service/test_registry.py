@@ -99,10 +99,11 @@ class Bench:
         return [state for model, state in self.witness.states if model == name]
 
 
-def ask(live: LiveModel) -> asyncio.Task[Ran]:
+def ask(live: LiveModel, *, alone: bool = False) -> asyncio.Task[Ran]:
     """Send one row to a model that was leased."""
     deadline = time.monotonic() + 60
-    return asyncio.create_task(live.batcher.submit(X, ["y"], rows=1, deadline=deadline))
+    job = live.batcher.submit(X, ["y"], rows=1, deadline=deadline, alone=alone)
+    return asyncio.create_task(job)
 
 
 @pytest.fixture
@@ -147,6 +148,8 @@ async def test_a_model_that_cannot_load_does_not_stop_the_others(
     assert view.state is FAILED
     assert "broken.onnx" in view.reason
     assert view.reason in caplog.text
+    assert str(broken.path) in caplog.text
+    assert str(broken.path) not in view.reason
     assert bench.states("broken") == ["PENDING", "LOADING", "FAILED"]
     with pytest.raises(ModelNotReady) as caught, bench.registry.lease("broken"):
         pass
@@ -182,11 +185,11 @@ async def test_a_bundle_that_fails_its_proof(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [OSError(5, "Input/output error"), MemoryError("too big")])
 async def test_a_machine_that_fails(doubler: Found, error: Exception) -> None:
-    """What the disk or the memory says is the reason, with the path."""
+    """What the disk or the memory says is the reason, with the file."""
     bench = Bench([doubler])
     await bench.open()
     await bench.loads.fail(error)
-    assert bench.registry.view("doubler").reason == f"{doubler.path}: {error}"
+    assert bench.registry.view("doubler").reason == f"{doubler.path.name}: {error}"
     await bench.registry.aclose()
 
 
@@ -334,13 +337,27 @@ async def test_runs_and_queues_are_reported_under_the_model_s_name(doubler: Foun
     bench = Bench([doubler])
     await bench.loaded()
     with bench.registry.lease("doubler") as live:
-        job = ask(live)
+        jobs = [ask(live, alone=True), ask(live, alone=True)]
         await settle()
+        assert bench.witness.queues == [1]
         await bench.threads.step()
-        await job
-    (report,) = bench.witness.batches
+        await bench.threads.step()
+        await asyncio.gather(*jobs)
+    report, _ = bench.witness.batches
     assert (report.model, report.version, report.jobs, report.rows) == ("doubler", 1, 1, 1)
-    assert bench.witness.queues[-1] == 0
+    assert bench.witness.queues == [1, 0]
+    await bench.registry.aclose()
+
+
+async def test_a_model_that_left_the_loop_says_so(doubler: Found) -> None:
+    """Model-info tells it from then on, and nothing before."""
+    bench = Bench([doubler])
+    await bench.loaded()
+    with bench.registry.lease("doubler") as live:
+        assert "moved_to_threads" not in live.info
+        live.batcher.moved = "too long"
+        assert live.info["moved_to_threads"] == "too long"
+    assert bench.registry.view("doubler").info["moved_to_threads"] == "too long"
     await bench.registry.aclose()
 
 

@@ -12,6 +12,7 @@ from service.errors import (
     BundleError,
     LoadRefused,
     ModelNotFound,
+    ModelNotReady,
 )
 from service.lifecycle import State
 from service.observer import BatchReport, NullObserver
@@ -126,6 +127,23 @@ async def test_a_reload_that_fails_leaves_the_engine_it_would_have_replaced(tmp_
         await made.reloader.load("m")
         assert made.registry.view("m").reason == ""
         assert await made.infer() == 3
+
+
+async def test_a_version_that_leaves_no_longer_says_why_it_was_not_replaced(
+    tmp_path: Path,
+) -> None:
+    """While it drains, its state is all there is to say: the reload that failed is over."""
+    put_model(tmp_path)
+    async with rig(tmp_path, ALL) as made:
+        made.loads.broken = {1}
+        with pytest.raises(LoadRefused):
+            await made.reloader.load("m")
+        with made.registry.lease("m"):
+            await made.reloader.unload("m")
+            view = made.registry.view("m")
+            assert (view.state, view.reason) == (State.DRAINING, "")
+            with pytest.raises(ModelNotReady, match=r"it is DRAINING$"):
+                made.registry.lease("m")
 
 
 class Recorder(NullObserver):

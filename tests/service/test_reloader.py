@@ -156,3 +156,14 @@ def test_a_model_that_still_drains_is_listed_once() -> None:
     """Until it is gone, its state in memory is what counts."""
     rows = index_rows([seen(1, State.DRAINING)], {"m": (1,)}, {"m"})
     assert rows == [IndexRow("m", 1, State.DRAINING)]
+
+
+def test_what_was_asked_for_holds_for_a_process_that_starts_later() -> None:
+    """Loaded models are added, unloaded ones left out; what has gone from the disk is no error."""
+    explicit = Control("explicit", (FOUND[0].name,))
+    names = {one.name for one in FOUND}
+    added = at_start(FOUND, explicit, loaded=[*names, "gone"])
+    assert {one.name for one in added} == names
+    assert at_start(FOUND, explicit, unloaded=[FOUND[0].name]) == []
+    rest = at_start(FOUND, Control("explicit", ("*",)), unloaded=[FOUND[0].name])
+    assert {one.name for one in rest} == names - {FOUND[0].name}

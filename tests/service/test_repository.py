@@ -70,6 +70,33 @@ def test_a_version_without_a_model_is_listed_with_its_problem(tmp_path: Path) ->
     assert found.problem == f"{tmp_path / 'm' / '1'}: no model.onnx"
 
 
+@pytest.mark.parametrize("file", ["m/1/model.onnx", "m.onnx", "m/model.onnx"])
+@pytest.mark.parametrize("root", ["models", "{}/models"])
+def test_callers_see_paths_as_they_are_below_the_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, root: str
+) -> None:
+    """However the repository was named, its own place is left out of a text, and no other place."""
+    monkeypatch.chdir(tmp_path)
+    touch(tmp_path / "models" / file)
+    (found,) = scan(Path(root.format(tmp_path)))
+    whole = tmp_path / "models" / file
+    text = f"'{whole}', {found.model_file}: /elsewhere{whole} models/1/x other-models/x"
+    told = found.told(text)
+    assert told.startswith(f"'{file}', {file}: /elsewhere{whole} ")
+    assert told.endswith("other-models/x")
+
+
+def test_a_repository_in_the_working_folder_needs_no_other_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its paths are relative as they are."""
+    monkeypatch.chdir(tmp_path)
+    touch(tmp_path / "3" / "model.onnx", tmp_path / "m.onnx")
+    for found in scan(Path()):
+        assert found.told(f"{found.path}: a.b") == f"{found.path}: a.b"
+        assert found.told(f"{tmp_path / 'm.onnx'}: no") == "m.onnx: no"
+
+
 @pytest.mark.parametrize("name", ["stats", "a b", "ä", "-x", "x" * 129, "a:b", "a\nb"])
 def test_names_that_no_path_of_ours_could_carry(tmp_path: Path, name: str) -> None:
     """They are listed with their problem, and never loaded."""

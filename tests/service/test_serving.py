@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from service.errors import ConfigurationError
 from service.serving import (
     All,
+    BatchingRules,
     Latest,
+    OrtRules,
     ServingRules,
     Specific,
     VersionPolicy,
@@ -37,6 +39,15 @@ def refusal(folder: Path, text: str) -> str:
         ("versions = {latest = 3}", ServingRules(versions=Latest(3))),
         ("versions = {specific = [7, 2, 7]}", ServingRules(versions=Specific((2, 7)))),
         ('verify = "advisory"', ServingRules(verify="advisory")),
+        ('profile = "latency"', ServingRules(profile="latency")),
+        (
+            '[batching]\nmax_rows = 8\nmax_wait_ms = 2.5\nrun = "tick"',
+            ServingRules(batching=BatchingRules(8, 2.5, "tick")),
+        ),
+        (
+            "[ort]\nsession = {enable_mem_pattern = false}\nprovider = {use_tf32 = 1}",
+            ServingRules(ort=OrtRules({"enable_mem_pattern": "0"}, {"use_tf32": "1"})),
+        ),
         ("[labels]\nstable = 7\nnext = 8", ServingRules(labels={"stable": 7, "next": 8})),
     ],
 )
@@ -56,6 +67,17 @@ def test_a_model_needs_none(tmp_path: Path) -> None:
     [
         ("version = 1", "unknown key 'version'; did you mean versions?"),
         ("zzz = 1", "unknown key 'zzz'; known are versions, labels, verify"),
+        ('profile = "fast"', "profile: expected one of throughput, latency, got 'fast'"),
+        ("batching = 3", "batching: expected a table [batching], got 3"),
+        ("[batching]\nmax_row = 1", "unknown key 'batching.max_row'; did you mean max_rows?"),
+        ("[batching]\nmax_rows = 0", "batching.max_rows: expected a whole number from 1 to 65536"),
+        ("[batching]\nmax_rows = true", "got True"),
+        ("[batching]\nmax_wait_ms = -1", "batching.max_wait_ms: expected a number from 0 to 10000"),
+        ("[batching]\nmax_wait_ms = nan", "got nan"),
+        ("[batching]\nrun = 'loop'", "batching.run: expected one of tick, threads, got 'loop'"),
+        ("[ort]\nsessions = {}", "unknown key 'ort.sessions'; did you mean session?"),
+        ("[ort]\nsession = 1", "ort.session: expected a table of options, got 1"),
+        ("[ort.session]\nzzz = 1", "ort.session: 'zzz' is unknown; allowed: enable_cpu_mem_arena"),
         ('versions = "some"', 'versions: expected "all", {latest = N}'),
         ("versions = {latest = 0}", "{'latest': 0}"),
         ("versions = {latest = true}", "{'latest': True}"),
@@ -110,7 +132,9 @@ JSON_LIKE = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
     max_leaves=8,
 )
-KEYS = st.sampled_from(["versions", "labels", "verify", "other"])
+KEYS = st.sampled_from(
+    ["versions", "labels", "verify", "profile", "batching", "ort", "max_rows", "run", "session"]
+)
 
 
 @settings(deadline=None, max_examples=60)

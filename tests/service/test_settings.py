@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from service.access_settings import is_loopback
 from service.errors import ConfigurationError
-from service.settings import Settings, load_settings
+from service.settings import Settings
+from service.sources import load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -223,3 +224,14 @@ def test_flags_of_kserve_are_flags(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.repository == Path("/mnt/models")
     with pytest.raises(ConfigurationError, match="either --port or --http_port"):
         load_settings({"port": "1"}, kserve={"http_port": "2"})
+
+
+def test_where_calibrations_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is said, else in the user's cache; "none" is nowhere, as is the cache of nobody."""
+    assert Settings(cache_dir="/var/kept").cache_folder == Path("/var/kept")
+    assert Settings(cache_dir="none").cache_folder is None
+    monkeypatch.setenv("XDG_CACHE_HOME", "/some/cache")
+    assert Settings().cache_folder == Path("/some/cache/onnxport")
+    monkeypatch.setenv("XDG_CACHE_HOME", "not/absolute")
+    monkeypatch.setenv("HOME", "/home/me")
+    assert Settings().cache_folder == Path("/home/me/.cache/onnxport")

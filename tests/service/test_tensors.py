@@ -150,6 +150,30 @@ def test_bounds_are_inclusive(seen: int, text: str) -> None:
     assert refusal({"x": np.asarray([3, seen])}, BOUNDED) == f"input 'x': {text}"
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_an_axis_may_bound_the_elements_of_another_input(*, first: bool) -> None:
+    """As the longest series of a call bounds the lengths, whichever input comes first."""
+    lengths = TensorSpec("lengths", "INT64", ("n",), maximum_axis="time")
+    values = TensorSpec("values", "FP32", ("n", "time"))
+    specs = [lengths, values] if first else [values, lengths]
+    check({"lengths": np.asarray([1, 2]), "values": floats(2, 2)}, specs)
+    check({"lengths": np.zeros(0, np.int64), "values": floats(0, 2)}, specs)
+    assert refusal({"lengths": np.asarray([2, 9]), "values": floats(2, 2)}, *specs) == (
+        "input 'lengths': element 1 is 9, but axis 'time' of input 'values' is 2 long"
+    )
+
+
+def test_an_axis_of_an_input_that_is_left_out_bounds_nothing() -> None:
+    """There is nothing to compare with."""
+    check(
+        {"lengths": np.asarray([9])},
+        [
+            TensorSpec("lengths", "INT64", ("n",), maximum_axis="time"),
+            TensorSpec("values", "FP32", ("n", "time"), optional=True),
+        ],
+    )
+
+
 def test_a_bound_is_compared_in_the_tensors_own_precision() -> None:
     """What is 0.1 in FP32 is neither below nor above a bound of 0.1."""
     spec = TensorSpec("x", "FP32", (1,), minimum=0.1, maximum=0.1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import cast
 
 import httpx
@@ -13,8 +12,6 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 from uvicorn.server import ServerState
-
-from service.web.edge import EdgeProtocol
 
 BASE_URL = "http://server.test"
 _PATIENCE = 2000
@@ -28,7 +25,7 @@ def client_of(app: ASGIApp) -> httpx.AsyncClient:
 @asynccontextmanager
 async def listening(app: FastAPI) -> AsyncIterator[int]:
     """Listen with our protocol class, as a worker does, and yield the port; the lifespan is run."""
-    protocol = partial(EdgeProtocol, app.state.direct)
+    protocol = app.state.edge.protocol
     config = uvicorn.Config(
         app,
         http=cast("type[asyncio.Protocol]", protocol),

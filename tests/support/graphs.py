@@ -297,3 +297,28 @@ def to_ort_format(model: Path, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     return path
+
+
+def write_deadly_quotient(path: Path) -> Path:
+    """Write q = a / b of int32, which ends its process for -2^31 / -1."""
+    return write_model(
+        path,
+        [node("Div", ["a", "b"], ["q"])],
+        inputs=[value("a", TensorProto.INT32, "n"), value("b", TensorProto.INT32, "n")],
+        outputs=[value("q", TensorProto.INT32, "n")],
+    )
+
+
+def write_deadly_constant(path: Path) -> Path:
+    """Write y = x + (-2^31 / -1), which ends the process that folds its constants."""
+    constants = {
+        "least": np.asarray([-(2**31)], np.int32),
+        "minus": np.asarray([-1], np.int32),
+    }
+    return write_model(
+        path,
+        [node("Div", ["least", "minus"], ["q"]), node("Add", ["x", "q"], ["y"])],
+        inputs=[value("x", TensorProto.INT32, "n")],
+        outputs=[value("y", TensorProto.INT32, "n")],
+        constants=constants,
+    )

@@ -15,6 +15,8 @@ import numpy as np
 
 from service.batcher import BatchPolicy
 from service.contract import MODEL_FILE, Contract, InputContract, OutputContract, TensorPipeline
+from service.engine import Stop
+from service.entry import Load
 from service.errors import BundleError, EngineFailure
 from service.lifecycle import State
 from service.loader import Loaded, LoadOptions
@@ -53,7 +55,9 @@ class GatedEngine:
         self.inputs: tuple[TensorSpec, ...] = CONTRACT.input_specs
         self.outputs: tuple[TensorSpec, ...] = CONTRACT.output_specs
 
-    def run(self, inputs: Tensors, wanted: Sequence[str]) -> dict[str, Tensor]:
+    def run(
+        self, inputs: Tensors, wanted: Sequence[str], stop: Stop | None = None
+    ) -> dict[str, Tensor]:
         """Wait at the gate, then answer; a closed engine fails."""
         self.begun.set()
         assert self.gate.wait(PATIENCE)
@@ -140,13 +144,21 @@ def put_model(repository: Path, name: str = "m", *, versions: Sequence[int] = (1
 
 @asynccontextmanager
 async def rig(
-    repository: Path, control: Control, *, observer: Observer | None = None, tried: bool = True
+    repository: Path,
+    control: Control,
+    *,
+    observer: Observer | None = None,
+    tried: bool = True,
+    loads: Loads | None = None,
+    load: Load | None = None,
 ) -> AsyncIterator[Rig]:
     """Run a runtime over a repository and close it at the end.
 
+    ``load`` is what stands around ``loads``, if anything does.
+
     What the control says has been tried by then, unless ``tried`` is false.
     """
-    watcher, loads = observer or Statistics(), Loads()
+    watcher, loads = observer or Statistics(), loads or Loads()
     with ThreadPoolExecutor(4) as runs, ThreadPoolExecutor(4) as loading:
         registry = Registry(
             at_start(scan(repository), control),
@@ -156,7 +168,7 @@ async def rig(
             executor=runs,
             loads=loading,
             observer=watcher,
-            load=loads,
+            load=load or loads,
         )
         reloader = Reloader(registry, repository, control)
         predictor = Predictor(registry, runs, watcher, max_instances=64)

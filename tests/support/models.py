@@ -172,7 +172,9 @@ def series_bundle(
         task="regression",
         inputs=[
             InputContract(name="values", datatype="FP32", shape=["batch", "time", channels]),
-            InputContract(name="lengths", datatype="INT64", shape=["batch"], minimum=1),
+            InputContract(
+                name="lengths", datatype="INT64", shape=["batch"], minimum=1, maximum_axis="time"
+            ),
         ],
         outputs=[OutputContract(name="answer", datatype="FP32", shape=["batch", 1])],
         pipeline=SequencePipeline(

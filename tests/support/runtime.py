@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from service.engine import Stop
 from service.observer import BatchReport
 from service.tensors import Tensor, Tensors, TensorSpec
 
@@ -72,7 +73,9 @@ class FakeEngine:
     provider: str = "cpu"
     closed: bool = False
 
-    def run(self, inputs: Tensors, wanted: Sequence[str]) -> dict[str, Tensor]:
+    def run(
+        self, inputs: Tensors, wanted: Sequence[str], stop: Stop | None = None
+    ) -> dict[str, Tensor]:
         """Return the wanted results of the function."""
         found = self.function(inputs)
         return {name: found[name] for name in wanted}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -44,11 +45,12 @@ def test_a_run_told_as_json_names_what_it_made(pictures: Run, workshop: Workshop
 
 
 def test_progress_is_told_apart_from_the_result(pictures: Run) -> None:
-    """A line an epoch on standard error, where it is no terminal."""
+    """A line before the first epoch and one an epoch on standard error, where it is no terminal."""
     lines = pictures.said.err.splitlines()
-    assert lines[0].startswith("pictures: epoch 1/2 train_loss ")
-    assert "validation_accuracy" in lines[1]
-    assert lines[2] == "pictures: exporting"
+    assert re.fullmatch(r"pictures: \d+ examples, on cpu", lines[0])
+    assert lines[1].startswith("pictures: epoch 1/2 train_loss ")
+    assert "validation_accuracy" in lines[2]
+    assert lines[3] == "pictures: exporting"
 
 
 def test_a_run_told_as_text_shows_its_figures_beside_the_baselines(texts: Run) -> None:

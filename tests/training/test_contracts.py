@@ -65,7 +65,7 @@ def test_series_are_scaled_by_the_steps_of_the_train_split() -> None:
     assert pipeline.mean == pytest.approx([steps.mean(), 10 * steps.mean()])
     assert pipeline.std == pytest.approx([steps.std(), 10 * steps.std()], rel=1e-6)
     assert [tensor.shape for tensor in contract.inputs] == [["batch", "time", 2], ["batch"]]
-    assert contract.inputs[1].minimum == 1
+    assert (contract.inputs[1].minimum, contract.inputs[1].maximum_axis) == (1, "time")
 
 
 @pytest.mark.parametrize(("longest", "allowed"), [(1, 4), (4, 16), (5, 32), (16, 64), (17, 128)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 from rich.console import Console
 
@@ -20,6 +21,14 @@ def test_a_pipe_gets_a_line_an_epoch() -> None:
         "cnn: epoch 2/3 train_loss 0.1235",
         "cnn: [bold] exporting",
     ]
+
+
+def test_a_line_can_be_read_as_soon_as_it_is_written(tmp_path: Path) -> None:
+    """A log is followed while the run goes on: nothing waits in a buffer for more."""
+    log = tmp_path / "log"
+    with log.open("w") as file, listening(Console(file=file), "rnn", 4) as listener:
+        listener.note("exporting")
+        assert log.read_text() == "rnn: exporting\n"
 
 
 def test_a_terminal_gets_a_bar_with_the_last_figures() -> None:

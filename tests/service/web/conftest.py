@@ -40,11 +40,17 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def client(repository: Path) -> AsyncIterator[httpx.AsyncClient]:
+async def asgi_client(repository: Path) -> AsyncIterator[httpx.AsyncClient]:
     """Return a client of a server over the repository, all models tried; 1 MiB bodies at most."""
     settings = Settings(repository=repository, max_body_bytes=1 << 20)
     async with serving(create_app(settings)) as connected:
         yield connected
+
+
+@pytest.fixture
+def client(asgi_client: httpx.AsyncClient) -> httpx.AsyncClient:
+    """Return that client; modules that ask by both roads have their own."""
+    return asgi_client
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -192,7 +192,12 @@ async def test_by_default_nothing_is_loaded_by_request(client: httpx.AsyncClient
         ("load", {"parameters": {"speed": 1}}, 400, "parameters.speed: unknown"),
         ("load", {"parameters": []}, 400, "parameters: expected an object, got an array"),
         ("load", [], 400, "expected a JSON object"),
-        ("unload", {"parameters": {"unload_dependents": "no"}}, 400, "unload_dependents"),
+        (
+            "unload",
+            {"parameters": {"unload_dependents": "no"}},
+            400,
+            "parameters.unload_dependents: expected true or false, got 'no'",
+        ),
         ("unload", {"parameters": {"config": "{}"}}, 400, "known here are: unload_dependents"),
     ],
 )

@@ -14,10 +14,12 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 @pytest.fixture(params=["asgi", "direct"])
 def client(
-    request: pytest.FixtureRequest, client: httpx.AsyncClient, direct_client: httpx.AsyncClient
+    request: pytest.FixtureRequest,
+    asgi_client: httpx.AsyncClient,
+    direct_client: httpx.AsyncClient,
 ) -> httpx.AsyncClient:
     """Return a client by each of both roads, which must not differ."""
-    return client if request.param == "asgi" else direct_client
+    return asgi_client if request.param == "asgi" else direct_client
 
 
 PREDICT = "/v1/models/{}:predict"
@@ -39,6 +41,16 @@ def tensor(**changes: object) -> dict[str, object]:
     return {
         "inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1, 2], **changes}]
     }
+
+
+async def test_a_length_beyond_the_series_is_named(client: httpx.AsyncClient) -> None:
+    """It is refused before it is queued, with its place, its value and the bound."""
+    inputs = [
+        {"name": "values", "datatype": "FP32", "shape": [1, 2, 2], "data": [1, 2, 3, 4]},
+        {"name": "lengths", "datatype": "INT64", "shape": [1], "data": [9]},
+    ]
+    text = said(await client.post(INFER.format("series"), json={"inputs": inputs}), 400)
+    assert text == "input 'lengths': element 0 is 9, but axis 'time' of input 'values' is 2 long"
 
 
 @pytest.mark.parametrize("road", [PREDICT, INFER])
@@ -120,7 +132,7 @@ async def test_nan_where_it_is_refused(client: httpx.AsyncClient) -> None:
     for token in (b"NaN", b"null", b"-Infinity"):
         body = b'{"instances": [[[1, %s]]]}' % token
         text = said(await client.post(PREDICT.format("series"), content=body), 400)
-        assert "finite" in text
+        assert f"is {token.decode()}, expected a" in text
         assert "step 0, channel 1" in text
 
 

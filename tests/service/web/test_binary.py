@@ -207,9 +207,11 @@ def test_a_body_that_is_nothing_but_the_input(
 @pytest.mark.parametrize(
     ("specs", "body", "words"),
     [
-        ([spec("FP32", "n", 2)], bytes(9), "takes 8 bytes, got 9"),
-        ([spec("FP32", "n", "time", 2)], bytes(9), "takes 8 bytes, got 9"),
-        ([spec("FP32", "n", "time", 0)], bytes(4), "takes 0 bytes, got 4"),
+        ([spec("INT64", "n", 2)], bytes(5), "5 bytes are not a whole number of INT64"),
+        ([spec("FP32", "n", "time", 2)], bytes(9), "9 bytes are not a whole number of FP32"),
+        ([spec("FP32", "n", 2)], bytes(4), r"4 bytes are 1 elements .* shape \[-1, 2\]"),
+        ([spec("FP32", "n", "time", 2)], bytes(12), r"3 elements .* shape \[-1, -1, 2\]"),
+        ([spec("FP32", "n", "time", 0)], bytes(4), r"1 elements .* shape \[-1, -1, 0\]"),
         ([spec("FP32", "n", "h", "w")], bytes(8), "several unknown axes"),
         ([spec("BYTES", "n", 2)], b"text", "more than one text"),
         ([spec("BYTES", "n", "m")], b"text", "more than one text"),

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from io import StringIO
 from typing import cast
@@ -19,65 +18,16 @@ from service.tensors import Tensors
 from service.web.direct import is_plain, target_of
 from service.web.exchange import WebOptions
 from tests.support.apps import make_app
-from tests.support.clients import listening
 from tests.support.fakes import EchoAnswers, HeldAnswers, HeldCall
 from tests.support.logs import lines
-
-PATH = "/v2/models/tiny/infer"
-
-
-@dataclass(slots=True)
-class Wire:
-    """A raw connection: what is sent and received is bytes."""
-
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-
-    async def send(self, *messages: bytes) -> None:
-        """Send bytes as they are."""
-        self.writer.write(b"".join(messages))
-        await self.writer.drain()
-
-    async def answer(self) -> tuple[int, dict[str, str], bytes]:
-        """Return status, headers and body of the next answer."""
-        head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-        first, *rest = head.strip().split("\r\n")
-        headers = dict(line.split(": ", 1) for line in rest)
-        body = await self.reader.readexactly(int(headers["content-length"]))
-        return int(first.split()[1]), headers, body
-
-    async def id_of_answer(self) -> str:
-        """Return the id that the next answer carries in its body."""
-        return str(json.loads((await self.answer())[2]).get("id"))
-
-    async def closed(self) -> bool:
-        """Wait until the other side says no more; whether it had nothing left to say."""
-        return await self.reader.read() == b""
+from tests.support.wires import PATH, Wire, call, wired
 
 
-def call(identity: str = "", *, values: int = 2, path: str = PATH, head: str = "") -> bytes:
-    """Return a whole request that asks for its own numbers back."""
-    members: dict[str, object] = {"inputs": [_tensor(values)]}
-    if identity:
-        members["id"] = identity
-    body = json.dumps(members).encode()
-    lines = f"POST {path} HTTP/1.1\r\nhost: test\r\n{head}content-length: {len(body)}\r\n\r\n"
-    return lines.encode() + body
-
-
-def _tensor(values: int) -> dict[str, object]:
-    return {"name": "x", "datatype": "FP32", "shape": [1, values], "data": [0.5] * values}
-
-
-@asynccontextmanager
-async def connected(answers: EchoAnswers, options: WebOptions | None = None) -> AsyncIterator[Wire]:
-    """Yield a connection to a server over the given predictor."""
-    async with listening(make_app(answers=answers, options=options)) as port:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        try:
-            yield Wire(reader, writer)
-        finally:
-            writer.close()
+def connected(
+    answers: EchoAnswers, options: WebOptions | None = None
+) -> AbstractAsyncContextManager[Wire]:
+    """Return a connection to a server over the given predictor."""
+    return wired(make_app(answers=answers, options=options))
 
 
 @dataclass(slots=True)
@@ -288,14 +238,12 @@ async def test_a_connection_that_is_to_end() -> None:
 async def test_a_server_that_shuts_down_answers_what_is_under_way() -> None:
     """Idle connections are closed at once, the others behind their answer."""
     answers = HeldAnswers()
-    app = make_app(answers=answers)
-    async with listening(app) as port:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        wire = Wire(reader, writer)
+    async with connected(answers) as wire:
         await wire.send(call("7"))
         held = await answers.calls.get()
-    held.answer()
-    status, headers, _ = await wire.answer()
-    assert (status, headers["connection"]) == (200, "close")
-    assert await wire.closed()
-    writer.close()
+        for connection in wire.edge.connections:
+            connection.shutdown()
+        held.answer()
+        status, headers, _ = await wire.answer()
+        assert (status, headers["connection"]) == (200, "close")
+        assert await wire.closed()

@@ -12,10 +12,12 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 @pytest.fixture(params=["asgi", "direct"])
 def client(
-    request: pytest.FixtureRequest, client: httpx.AsyncClient, direct_client: httpx.AsyncClient
+    request: pytest.FixtureRequest,
+    asgi_client: httpx.AsyncClient,
+    direct_client: httpx.AsyncClient,
 ) -> httpx.AsyncClient:
     """Return a client by each of both roads, which must not differ."""
-    return client if request.param == "asgi" else direct_client
+    return asgi_client if request.param == "asgi" else direct_client
 
 
 def tensor(name: str, datatype: str, shape: list[int], data: list[object]) -> dict[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from pathlib import Path
 
 import httpx
 import pytest
@@ -132,6 +133,20 @@ async def test_a_failed_model_shows_its_reason_and_does_not_stop_the_others(
     assert asked.headers["retry-after"] == "1"
     assert "FAILED" in asked.json()["error"]
     assert (await client.get("/v1/models/broken/info")).json()["state"] == "FAILED"
+
+
+async def test_where_the_repository_lies_is_not_told(
+    client: httpx.AsyncClient, repository: Path
+) -> None:
+    """A failed model names its file, on every road, as it stands in the repository."""
+    roads = ["/v1/models/broken", "/v1/models/broken/info", "/v1/models/pictures/info"]
+    answers = [await client.get(road) for road in roads]
+    answers.append(await client.post("/v1/models/broken:predict", json={"instances": [1]}))
+    answers.append(await client.post("/v2/repository/index"))
+    for answer in answers:
+        assert str(repository) not in answer.text
+    assert answers[0].json()["error"].startswith("model 'broken' is FAILED: broken.onnx: not an")
+    assert '"reason":"broken.onnx: not an' in answers[-1].text
 
 
 async def test_info_tells_how_a_model_was_proved(client: httpx.AsyncClient) -> None:

@@ -134,6 +134,11 @@ def test_outputs_are_named_once() -> None:
         ({**request(), "parameters": []}, ["parameters", "object", "array"]),
         ({**request(), "parameters": {"a": [1]}}, ["parameters.a", "array"]),
         ({**request(), "parameters": {"timeout": -1}}, ["parameters.timeout", "-1"]),
+        (
+            {**request(), "parameters": {"timeout": 2**70}},
+            ["parameters.timeout", "from 0 to 18446744073709551615, got the number 1180591620717"],
+        ),
+        ({**request(), "parameters": {"timeout": 1e300}}, ["got the number 1e+300"]),
         ({**request(), "parameters": {"timeout": "soon"}}, ["parameters.timeout", "'soon'"]),
         ({**request(), "parameters": {"priority": 1.5}}, ["parameters.priority", "1.5"]),
         ({**request(), "outputs": "y"}, ["outputs", "array", "string"]),

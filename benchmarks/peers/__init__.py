@@ -1,0 +1,1 @@
+"""One module a server: how it is set up, as its own documentation advises."""

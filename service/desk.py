@@ -1,0 +1,216 @@
+"""The supervisor's part of the control plane: one answer for all workers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Mapping
+from dataclasses import replace
+from itertools import count
+from typing import Any, Final
+from weakref import WeakValueDictionary
+
+from service.control import (
+    Answer,
+    Ask,
+    Board,
+    Condemn,
+    Culprit,
+    Done,
+    Figures,
+    Json,
+    Message,
+    Order,
+    Request,
+    Start,
+    States,
+)
+from service.fleet import board_of
+from service.seat import Seat
+from service.snapshots import Snapshot, bury, nothing, prune
+
+_log = logging.getLogger("onnxport.supervisor")
+# How long a worker may take to tell its figures before its last ones are taken.
+PATIENCE: Final = 0.5
+
+
+class Desk:
+    """Keeps the desired state and what dead workers had counted; asks and tells all workers."""
+
+    def __init__(self, seats: Mapping[int, Seat]) -> None:
+        """Begin with nothing said."""
+        self._seats = seats
+        self._loop = asyncio.get_running_loop()
+        self._ids = count(1)
+        self._waiting: dict[tuple[int, int], asyncio.Future[Message | None]] = {}
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._desired: dict[str, bool] = {}
+        self._past: Snapshot = nothing()
+        self._board: Board | None = None
+        self._posting = False
+        self.culprits: dict[tuple[str, int], Culprit] = {}
+        self.restarts = 0
+
+    def start_of(self, seat: Seat, *, threads: int, address: str, settings: Json) -> Start:
+        """Return the first message for a worker: it begins with the desired state."""
+        seat.desired = dict(self._desired)
+        return Start(
+            seat.number,
+            threads,
+            address,
+            settings,
+            loaded=tuple(name for name, wanted in self._desired.items() if wanted),
+            unloaded=tuple(name for name, wanted in self._desired.items() if not wanted),
+            culprits=tuple(self.culprits.values()),
+        )
+
+    def hear(self, seat: Seat, message: Message) -> None:
+        """Note what a worker says of itself, and do what it asks."""
+        if isinstance(message, States):
+            seat.states = message
+            if message.settled and not seat.settled:
+                seat.settled = True
+                _log.info("worker %d has tried its models", seat.number)
+            self.post()
+        elif isinstance(message, Figures):
+            seat.snapshot = message.content
+            self._arrived(seat, message.id, message)
+        elif isinstance(message, Done):
+            self._arrived(seat, message.id, message)
+        elif isinstance(message, Request):
+            self._begin(self._serve(seat, message))
+
+    def post(self) -> None:
+        """Tell all workers what holds for all, once for everything that this turn brings."""
+        if not self._posting:
+            self._posting = True
+            self._loop.call_soon(self._post)
+
+    def _post(self) -> None:
+        self._posting = False
+        board = board_of([s.states for s in self._seats.values() if s.counts and s.states])
+        if not all(seat.counts or seat.restarted for seat in self._seats.values()):
+            # The first start is not over, and whoever waits for it wants all workers.
+            board = replace(board, ready=False)
+        if board == self._board:
+            return
+        if board.ready and not (self._board and self._board.ready):
+            _log.info("ready", extra={"fields": {"workers": self.workers}})
+        self._board = board
+        for seat in self._seats.values():
+            seat.send(board)
+
+    def greet(self, seat: Seat) -> None:
+        """Tell a worker that is up what holds, and what was asked for while it started."""
+        if self._board is not None:
+            seat.send(self._board)
+        for model, wanted in self._desired.items():
+            if seat.desired.get(model) is not wanted:
+                seat.send(Order(next(self._ids), "load" if wanted else "unload", model))
+
+    @property
+    def workers(self) -> int:
+        """How many workers take connections."""
+        return sum(seat.up for seat in self._seats.values())
+
+    def lost(self, seat: Seat) -> None:
+        """Keep what a dead worker had counted, and let nobody wait for it."""
+        if seat.snapshot is not None:
+            self._past = bury(self._past, seat.snapshot)
+        for (number, asked), future in list(self._waiting.items()):
+            if number == seat.number and not future.done():
+                future.set_result(None)
+                self._waiting.pop((number, asked), None)
+
+    def condemn(self, culprit: Culprit) -> None:
+        """Have no worker serve a version any more."""
+        self.culprits[culprit.model, culprit.version] = culprit
+        for seat in self._seats.values():
+            seat.send(Condemn(culprit))
+
+    def close(self) -> None:
+        """Drop what is still being asked."""
+        for task in self._tasks:
+            task.cancel()
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, seat: Seat, request: Request) -> None:
+        if request.verb == "figures":
+            seat.send(Answer(request.id, content=await self.figures()))
+            return
+        done = await self._order(seat, request.verb, request.model)
+        # The board first: who has been told that it is done must find it so.
+        self._post()
+        seat.send(Answer(request.id, done.code, done.text))
+
+    async def figures(self) -> Json:
+        """Return the figures of all workers; those that do not answer in time are as last heard."""
+        asked = {
+            (seat.number, number): self._ask(seat, Ask(number))
+            for seat in self._seats.values()
+            if seat.up and (number := next(self._ids))
+        }
+        if asked:
+            await asyncio.wait(asked.values(), timeout=PATIENCE)
+        for key in asked:
+            self._waiting.pop(key, None)
+        living = {s.number: s.snapshot for s in self._seats.values() if s.snapshot is not None}
+        if self._board is not None and any(seat.settled for seat in self._seats.values()):
+            known = {(one.model, one.version) for one in self._board.versions}
+            self._past = prune(self._past, known)
+        return {
+            "live": {str(number): snapshot for number, snapshot in living.items()},
+            "past": self._past,
+            "workers": self.workers,
+            "restarts": self.restarts,
+        }
+
+    async def _order(self, asker: Seat, verb: str, model: str) -> Done:
+        """Have all workers load or unload a model; the first error is the answer.
+
+        One of them goes first, and not the one that was asked: a model that ends its process must
+        neither take the others along nor him who can tell of it.
+        """
+        async with self._turns.setdefault(model, asyncio.Lock()):
+            self._pardon(model)
+            up = [seat for seat in self._seats.values() if seat.up]
+            first = next((seat for seat in up if seat is not asker), asker)
+            child = first.child
+            done = await self._tell(first, verb, model)
+            if done is None:
+                return Done(0, "load_refused", f"failed to {verb} '{model}', it ended its process")
+            ended, told = [done], {(first.number, child)}
+            while rest := [
+                s for s in self._seats.values() if s.up and (s.number, s.child) not in told
+            ]:
+                told |= {(seat.number, seat.child) for seat in rest}
+                others = await asyncio.gather(*(self._tell(seat, verb, model) for seat in rest))
+                ended += [one for one in others if one is not None]
+            answer = next((one for one in ended if one.code), done)
+            if answer.code in ("", "load_refused"):
+                self._desired[model] = verb == "load"
+            return answer
+
+    def _pardon(self, model: str) -> None:
+        for key in [key for key in self.culprits if key[0] == model]:
+            del self.culprits[key]
+
+    async def _tell(self, seat: Seat, verb: str, model: str) -> Done | None:
+        done = await self._ask(seat, Order(next(self._ids), verb, model))
+        return done if isinstance(done, Done) else None
+
+    def _ask(self, seat: Seat, question: Ask | Order) -> asyncio.Future[Message | None]:
+        future: asyncio.Future[Message | None] = self._loop.create_future()
+        self._waiting[seat.number, question.id] = future
+        seat.send(question)
+        return future
+
+    def _arrived(self, seat: Seat, asked: int, message: Message) -> None:
+        future = self._waiting.pop((seat.number, asked), None)
+        if future is not None and not future.done():
+            future.set_result(message)

@@ -1,0 +1,111 @@
+"""Loads and runs that leave a mark while they last, and versions that are not tried again."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from service.blackbox import RUNNING, BlackBox, label_of
+from service.control import Culprit
+from service.engine import Engine, Stop
+from service.entry import Load
+from service.errors import Quarantined
+from service.loader import Loaded, LoadOptions, load_model
+from service.repository import Found
+from service.tensors import Tensor, Tensors, TensorSpec
+
+
+class GuardedEngine:
+    """An engine whose runs are seen from outside the process."""
+
+    def __init__(self, engine: Engine, box: BlackBox, label: bytes) -> None:
+        """Keep the engine and what its slot says while it runs."""
+        self._engine = engine
+        self._box = box
+        self._label = label
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The engine's inputs."""
+        return self._engine.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """The engine's outputs."""
+        return self._engine.outputs
+
+    @property
+    def provider(self) -> str:
+        """The provider that runs the graph."""
+        return self._engine.provider
+
+    def run(
+        self, inputs: Tensors, wanted: Sequence[str], stop: Stop | None = None
+    ) -> dict[str, Tensor]:
+        """Run the engine with its mark set."""
+        slot = self._box.begin(RUNNING, self._label)
+        try:
+            return self._engine.run(inputs, wanted, stop)
+        finally:
+            self._box.end(slot)
+
+    def close(self) -> None:
+        """Close the engine."""
+        self._engine.close()
+
+
+class Quarantine:
+    """What a worker knows of versions that end processes; ``load`` takes the loader's place."""
+
+    def __init__(
+        self, box: BlackBox, culprits: Sequence[Culprit] = (), *, load: Load = load_model
+    ) -> None:
+        """Keep the memory to write to and what must not be loaded."""
+        self._box = box
+        self._load = load
+        # Changed on the event loop, read by the threads that load.
+        self._culprits = {(c.model, c.version): c for c in culprits}
+        self._fingerprints: dict[tuple[str, int], str] = {}
+
+    def condemn(self, culprit: Culprit) -> bool:
+        """Load a version no more while its files stay; whether those are what is loaded now."""
+        key = (culprit.model, culprit.version)
+        self._culprits[key] = culprit
+        return self._fingerprints.get(key) == culprit.fingerprint
+
+    def pardon(self, model: str) -> None:
+        """Let the versions of a model be tried again."""
+        self._culprits = {key: c for key, c in self._culprits.items() if key[0] != model}
+
+    def load(self, found: Found, options: LoadOptions, on_step: Callable[[str], None]) -> Loaded:
+        """Load a version with its mark set; raises Quarantined for one that is not to be tried."""
+        key = (found.name, found.version)
+        fingerprint = fingerprint_of(found.path)
+        culprit = self._culprits.get(key)
+        if culprit is not None and culprit.fingerprint == fingerprint:
+            raise Quarantined(culprit.reason)
+        label = label_of(found.name, found.version, fingerprint)
+        self._fingerprints[key] = fingerprint
+        with self._box.loading(label):
+            loaded = self._load(found, options, on_step)
+        return replace(loaded, engine=GuardedEngine(loaded.engine, self._box, label))
+
+
+def fingerprint_of(path: Path) -> str:
+    """Return a text that is another one when a file at or below the path has changed."""
+    lines = sorted(f"{name} {s.st_size} {s.st_mtime_ns} {s.st_ino}" for name, s in _files(path))
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def _files(path: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield the names and properties of the files; what has gone meanwhile is left out."""
+    names = [path] if not path.is_dir() else sorted(path.rglob("*"))
+    for name in names:
+        try:
+            found = name.stat()
+        except OSError:
+            continue
+        yield name.name, found

@@ -1,0 +1,101 @@
+"""From the settings to a running server: open the port, then become the supervisor.
+
+The command line has read its settings with libraries that a process which lives for months does
+not need; the supervisor begins in a fresh interpreter, under the same process id.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import NoReturn
+
+from service.children import command_of, environment, inheritable
+from service.cpu import usable_cores
+from service.errors import ConfigurationError
+from service.fleet import crew_of
+from service.listener import close_listener, listen, listen_unix
+from service.settings import Settings
+from service.supervisor import Options
+
+_DEVICES = Path("/dev")
+
+
+def launch(settings: Settings, *, ignored: Sequence[str] = ()) -> NoReturn:
+    """Serve until SIGINT or SIGTERM, then let running requests end within the grace time.
+
+    ``ignored`` are flags that were taken without having a meaning here.  Raises ConfigurationError
+    if there is nothing to serve or the address cannot be had; does not return otherwise.
+    """
+    if not settings.repository.exists():
+        raise ConfigurationError(
+            f"{settings.repository}: no such file or folder; train a model with onnxport-train "
+            "cnn, or name a repository, a bundle or an .onnx file"
+        )
+    listeners = listen_all(settings)
+    options = os.memfd_create("onnxport-options")
+    os.write(options, options_of(with_ports(settings, listeners), ignored).as_json())
+    os.lseek(options, 0, os.SEEK_SET)
+    descriptors = (options, *(listener.fileno() for listener in listeners))
+    inheritable(descriptors)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    command = command_of("service.supervisor", *descriptors)
+    os.execve(sys.executable, command, environment())  # noqa: S606 - no shell is wanted
+
+
+def listen_all(settings: Settings) -> list[socket.socket]:
+    """Open the main socket and, where one is wanted, the one for admin, in this order."""
+    main = listen_unix(settings.uds) if settings.uds else listen(settings.host, settings.port)
+    if settings.admin_port is None:
+        return [main]
+    try:
+        return [main, listen(settings.admin_host, settings.admin_port, prefix="admin-")]
+    except ConfigurationError:
+        close_listener(main)
+        raise
+
+
+def with_ports(settings: Settings, listeners: Sequence[socket.socket]) -> Settings:
+    """Return the settings with the ports that were really taken: by them roads are told apart."""
+    names = ("port", "admin_port")
+    taken = {
+        name: listener.getsockname()[1]
+        for name, listener in zip(names, listeners, strict=False)
+        if listener.family != socket.AF_UNIX
+    }
+    return settings.model_copy(update=taken)
+
+
+def options_of(settings: Settings, ignored: Sequence[str] = ()) -> Options:
+    """Return what the supervisor needs, with the numbers that fit this machine."""
+    cuda = uses_cuda(settings.providers)
+    crew = crew_of(settings.workers, settings.threads, usable_cores(), cuda=cuda)
+    flags = ", ".join(ignored)
+    return Options(
+        workers=crew.workers,
+        threads=crew.threads,
+        grace=settings.grace,
+        quarantine_deaths=settings.quarantine_deaths,
+        log_level=settings.log_level,
+        log_format=settings.log_format,
+        settings=settings.model_dump(mode="json"),
+        secure=settings.tls_cert is not None,
+        notices=(f"flags of KServe without a meaning here: {flags}",) if flags else (),
+    )
+
+
+def uses_cuda(providers: str | Sequence[str], devices: Path = _DEVICES) -> bool:
+    """Whether models will run on a GPU, told without loading a library that would take memory.
+
+    "auto" means CUDA where both its ONNX Runtime and a device are there.
+    """
+    if providers != "auto":
+        return "cuda" in providers
+    if not any(metadata.distributions(name="onnxruntime-gpu")):
+        return False
+    return any(devices.glob("nvidia[0-9]*")) or (devices / "dxg").exists()

@@ -1,0 +1,292 @@
+"""The parent of the workers: it listens, keeps them alive, and ends them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from service import blackbox, logs
+from service.children import Child, exit_words, spawn_worker
+from service.control import Closed, Culprit, Decoder, Go, Message, Prepared, Stop, Taken, Unable, Up
+from service.desk import Desk
+from service.errors import ControlBroken
+from service.fleet import restart_plan
+from service.handout import Handout
+from service.listener import address_of
+from service.logs import printable
+from service.quarantine import Death, reason_of, suspects, too_often
+from service.seat import Seat
+
+_log = logging.getLogger("onnxport.supervisor")
+# What a worker may take beyond the grace time, to close its models and to end.
+_CLOSING: Final = 2.0
+_READ_BYTES: Final = 1 << 16
+_CONFIGURATION: Final = "configuration"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the supervisor itself needs of the settings; ``settings`` is passed on to workers."""
+
+    workers: int
+    threads: int
+    grace: float
+    quarantine_deaths: int
+    log_level: str
+    log_format: logs.Style
+    settings: dict[str, Any]
+    secure: bool = False
+    notices: tuple[str, ...] = ()
+
+    def as_json(self) -> bytes:
+        """Return the options as another process can read them."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Options:
+        """Return what `as_json` has written."""
+        members = json.loads(text)
+        return cls(**{**members, "notices": tuple(members["notices"])})
+
+
+class CannotStart(Exception):
+    """A worker has found that the server cannot work as it is configured."""
+
+    def __init__(self, refusal: Unable) -> None:
+        """Keep the worker's words."""
+        super().__init__(refusal.text)
+        self.exit_code = 2 if refusal.code == _CONFIGURATION else 1
+
+
+class Supervisor:
+    """All workers of one server."""
+
+    def __init__(self, options: Options, listeners: Sequence[socket.socket]) -> None:
+        """Keep the listening sockets, the main one first; nothing is started before `run`."""
+        self._options = options
+        self._address, *self._others = (
+            address_of(listener, secure=options.secure) for listener in listeners
+        )
+        self._seats = {number: Seat(number) for number in range(1, options.workers + 1)}
+        self._handout = Handout(listeners, self._seats)
+        self._desk = Desk(self._seats)
+        self._deaths: dict[tuple[str, int, str], list[Death]] = {}
+        self._announced = False
+        self._asked_to_end = asyncio.Event()
+        self._ending = False
+
+    async def run(self) -> None:
+        """Serve until the end is asked for; raises CannotStart if a worker never could."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._signalled, number)
+        keeping = [asyncio.create_task(self._keep(seat)) for seat in self._seats.values()]
+        asked = asyncio.create_task(self._asked_to_end.wait())
+        try:
+            await asyncio.wait([asked, *keeping], return_when=asyncio.FIRST_COMPLETED)
+            await self._end(keeping)
+        finally:
+            self._kill()
+            asked.cancel()
+            self._desk.close()
+            self._handout.abandon()
+        for ended in await asyncio.gather(*keeping, return_exceptions=True):
+            if ended is not None:
+                raise ended
+
+    def _signalled(self, number: int) -> None:
+        if self._asked_to_end.is_set():
+            # Asked twice: whoever waits has no more patience.
+            self._kill()
+            os._exit(128 + number)
+        _log.info("asked to end by %s", signal.Signals(number).name)
+        self._asked_to_end.set()
+
+    async def _end(self, keeping: Sequence[asyncio.Task[None]]) -> None:
+        """Accept no more, let the workers answer what they have, kill who takes too long."""
+        self._ending = True
+        self._asked_to_end.set()
+        # Whoever wants the server to be taken out of a balancer first waits before this line.
+        self._handout.close()
+        for seat in self._seats.values():
+            if seat.up:
+                seat.send(Stop())
+            elif seat.child is not None:
+                seat.child.process.kill()
+        _, late = await asyncio.wait(keeping, timeout=self._options.grace + _CLOSING)
+        if late:
+            _log.error("%d workers did not end within the grace time and are killed", len(late))
+            self._kill()
+            await asyncio.wait(late)
+
+    def _kill(self) -> None:
+        for seat in self._seats.values():
+            if seat.child is not None:
+                seat.child.process.kill()
+
+    async def _keep(self, seat: Seat) -> None:
+        """Have a worker in this place until the end."""
+        while not self._ending:
+            await self._work(seat)
+            if self._ending:
+                return
+            seat.deaths.append(time.monotonic())
+            del seat.deaths[:-16]
+            wait = restart_plan(seat.deaths, seat.deaths[-1])
+            self._desk.restarts += 1
+            _log.warning("worker %d is started again in %.1f s", seat.number, wait)
+            try:
+                await asyncio.wait_for(self._asked_to_end.wait(), wait)
+            except TimeoutError:
+                continue
+            return
+
+    async def _work(self, seat: Seat) -> None:
+        """Start a process, hear it to its end, and draw the conclusions."""
+        child = spawn_worker()
+        reader, writer = await asyncio.open_unix_connection(sock=child.control)
+        seat.begin(child, writer)
+        options = self._options
+        seat.send(
+            self._desk.start_of(
+                seat, threads=options.threads, address=self._address, settings=options.settings
+            )
+        )
+        try:
+            await self._listen(seat, reader)
+        except ControlBroken as error:
+            _log.error("worker %d: %s", seat.number, error)
+            child.process.kill()
+        finally:
+            seat.up = False
+            self._handout.update()
+            writer.close()
+            await self._ended(seat, child)
+
+    async def _listen(self, seat: Seat, reader: asyncio.StreamReader) -> None:
+        decoder = Decoder()
+        while True:
+            try:
+                data = await reader.read(_READ_BYTES)
+            except ConnectionError:
+                return
+            if not data:
+                return
+            for message in decoder.feed(data):
+                self._hear(seat, message)
+
+    def _hear(self, seat: Seat, message: Message) -> None:
+        if isinstance(message, Closed):
+            seat.open -= message.count
+            return
+        if isinstance(message, Taken):
+            self._handout.taken(seat, message.count)
+            return
+        if isinstance(message, Prepared):
+            self._announce(message)
+            seat.send(Go())
+        elif isinstance(message, Up):
+            seat.up = True
+            pid = seat.child.process.pid if seat.child else 0
+            _log.info("worker %d takes connections", seat.number, extra={"fields": {"pid": pid}})
+            self._desk.greet(seat)
+            if self._ending:
+                seat.send(Stop())
+        elif isinstance(message, Unable):
+            if not self._announced:
+                self._ending = True
+                raise CannotStart(message)
+            _log.error("worker %d cannot start: %s", seat.number, printable(message.text))
+        else:
+            self._desk.hear(seat, message)
+        self._handout.update()
+
+    def _announce(self, prepared: Prepared) -> None:
+        """Say once what the first worker has found."""
+        if self._announced:
+            return
+        self._announced = True
+        for notice in self._options.notices:
+            _log.info(notice)
+        for warning in prepared.warnings:
+            _log.warning(warning)
+        if prepared.text:
+            sys.stderr.write(prepared.text)
+            sys.stderr.flush()
+        else:
+            _log.info("listening", extra={"fields": prepared.fields})
+        for address in self._others:
+            _log.info("listening for admin", extra={"fields": {"address": address}})
+
+    async def _ended(self, seat: Seat, child: Child) -> None:
+        """Reap the process, keep what it had counted, and blame what ended it."""
+        code = await _reap(child)
+        if not self._ending:
+            _log.error("worker %d ended %s", seat.number, exit_words(code))
+        if code < 0 and not self._ending:
+            self._blame(child.box, -code)
+        self._desk.lost(seat)
+        seat.leave()
+        self._handout.lost(seat)
+        if not self._announced and not self._ending:
+            self._ending = True
+            raise CannotStart(Unable("internal", f"a worker ended {exit_words(code)} at its start"))
+        self._desk.post()
+
+    def _blame(self, box: int, number: int) -> None:
+        marks = blackbox.read_marks(box)
+        now = time.monotonic()
+        for mark in suspects(marks, number, blackbox.read_trace(box)):
+            doing = "being loaded" if mark.loading else "running"
+            _log.error("model %s version %d was %s", printable(mark.model), mark.version, doing)
+            deaths = self._deaths.setdefault((mark.model, mark.version, mark.fingerprint), [])
+            deaths.append(Death(mark, now))
+            if too_often(deaths, now, self._options.quarantine_deaths):
+                reason = reason_of(deaths, now)
+                self._desk.condemn(Culprit(mark.model, mark.version, mark.fingerprint, reason))
+                # Whoever loads it by request gets as many tries as at first.
+                deaths.clear()
+
+
+async def _reap(child: Child) -> int:
+    """Return the exit code of a process that has closed its socket, so that it is about to end."""
+    until = time.monotonic() + 1.0
+    while (code := child.process.poll()) is None:
+        if time.monotonic() > until:
+            child.process.kill()
+        await asyncio.sleep(0.01)
+    return code
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a server; the arguments are descriptors: of the options and of listening sockets."""
+    options_file, *listener_files = map(int, arguments or sys.argv[1:])
+    with os.fdopen(options_file, "rb") as file:
+        options = Options.from_json(file.read())
+    listeners = [socket.socket(fileno=file) for file in listener_files]
+    for listener in listeners:
+        listener.setblocking(False)  # noqa: FBT003 - the library's only spelling
+        os.set_inheritable(listener.fileno(), False)  # noqa: FBT003
+    logs.configure(level=options.log_level, style=options.log_format)
+
+    async def serve() -> None:
+        await Supervisor(options, listeners).run()
+
+    try:
+        asyncio.run(serve())
+    except CannotStart as error:
+        sys.stderr.write(f"onnxport: {printable(str(error))}\n")
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()
