@@ -1,4 +1,4 @@
-"""The command line: serve, predict, inspect, verify, doctor, healthcheck."""
+"""The command line: serve, predict, inspect, verify, doctor, healthcheck, keys, audit."""
 
 # Heavy imports stand inside the verbs: `onnxport --help` must not wait for ONNX Runtime.
 # ruff: noqa: PLC0415
@@ -15,10 +15,11 @@ from typing import Annotated, Any, Final, cast
 import typer
 
 from service import __version__
+from service.commands import add_commands
 from service.errors import ConfigurationError, ServiceError
 from service.logs import printable
 from service.platforms import KSERVE_FLAGS, KSERVE_IGNORED, KSERVE_REFUSED
-from service.settings import Settings
+from service.settings import Settings, setting_names
 from service.sources import load_settings
 
 
@@ -71,6 +72,7 @@ def make_cli() -> typer.Typer:
     cli.command("serve")(with_settings(_serve))
     for verb in (_predict, _inspect, _verify, _doctor, _healthcheck):
         cli.command(verb.__name__.removeprefix("_"))(verb)
+    add_commands(cli)
     return cli
 
 
@@ -95,7 +97,7 @@ def with_settings(verb: Callable[..., None]) -> Callable[..., None]:
     The verb takes them as keyword arguments, None where a flag was not given.
     """
     own = [p for p in signatures.signature(verb).parameters.values() if p.kind is not p.VAR_KEYWORD]
-    flags = [_flag(name) for name in Settings.model_fields]
+    flags = [_flag(name) for name in setting_names()]
     flags += [_kserve_flag(name) for name in (*KSERVE_FLAGS, *KSERVE_IGNORED, *KSERVE_REFUSED)]
 
     def command(**arguments: object) -> None:
