@@ -287,18 +287,21 @@ def _healthcheck(
 ) -> None:
     """Ask a running server whether it is ready: exit 0 if it is, 1 if not, 2 for a wrong call.
 
-    Host and port, or the Unix socket, are those of the variables and the settings file.
+    Host and port, or the Unix socket, and the certificate are those of the variables and the
+    settings file.
     """
-    from service.healthcheck import ask_health, health_url
+    from service.healthcheck import ask_health, health_url, own_context
 
-    socket = ""
+    socket, tls = "", None
     if not url:
         settings = load_settings({})
         socket = settings.uds
-        url = health_url(settings.host, settings.port, live=live)
+        url = health_url(settings.host, settings.port, live=live, tls=settings.tls_cert is not None)
+        if settings.tls_cert and settings.tls_key:
+            tls = own_context(settings.tls_cert, settings.tls_key)
     elif live:
         raise ConfigurationError("give either --url or --live, not both")
-    health = ask_health(url, timeout, uds=socket)
+    health = ask_health(url, timeout, uds=socket, tls=tls)
     typer.echo(printable(health.reason), err=not health.good)
     if not health.good:
         raise typer.Exit(FAILURE_EXIT)
