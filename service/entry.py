@@ -8,11 +8,12 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import TracebackType
 
 from service.batcher import Batcher, BatchPolicy, Hooks, Model
 from service.engine import Engine, Stop
-from service.errors import ModelNotReady, ServiceError
+from service.errors import FilesChanged, ModelNotReady, ServiceError
 from service.lifecycle import IN_PROGRESS, LEAVING, LEGAL_MOVES, ModelView, State
 from service.loader import Loaded, LoadOptions, options_for
 from service.logs import printable
@@ -50,6 +51,25 @@ class LiveModel:
         return info
 
 
+class Failures:
+    """Which failures have been told, so that each is told once however often it is tried."""
+
+    def __init__(self) -> None:
+        """Begin with nothing told; changed only on the event loop."""
+        self._told: dict[tuple[str, int], tuple[str, str]] = {}
+
+    def expect(self, name: str, version: int, reason: str) -> None:
+        """Take a failure for told, whatever the files look like."""
+        self._told[name, version] = ("", reason)
+
+    def is_news(self, found: Found, reason: str) -> bool:
+        """Whether a failure is another one than the last of the version, or of other files."""
+        key, seen = (found.name, found.version), (found.fingerprint, reason)
+        before = self._told.get(key)
+        self._told[key] = seen
+        return before not in (seen, ("", reason))
+
+
 @dataclass(frozen=True, slots=True)
 class Means:
     """What every load uses: ``load`` runs on ``loads``, the model itself on ``runs`` or the loop.
@@ -64,6 +84,7 @@ class Means:
     runs: Executor
     observer: Observer
     watchdog: Watchdog = field(default_factory=Watchdog)
+    failures: Failures = field(default_factory=Failures)
 
 
 class Lease:
@@ -99,13 +120,18 @@ class Entry:
 
     ``first`` says that it was wanted from the start, ``stands`` that it is what its name and
     version mean: a replacement stands only when it is ready, and its forerunner no longer.  Only
-    an entry that stands is observed.
+    an entry that stands is observed.  ``quiet`` keeps the log free of a try that others have told
+    of; ``rejected`` is what has last failed to take this one's place.
     """
 
-    def __init__(self, found: Found, means: Means, *, first: bool = False) -> None:
+    def __init__(
+        self, found: Found, means: Means, *, first: bool = False, quiet: bool = False
+    ) -> None:
         """Begin in PENDING, with nothing open."""
         self.found = found
         self.first = first
+        self.quiet = quiet
+        self.rejected: Found | None = None
         self.stands = False
         self.state = State.PENDING
         self.reason = ""
@@ -151,9 +177,11 @@ class Entry:
         self._move(State.LOADING)
         options = options_for(self.found, means.options)
         try:
-            loaded = await loop.run_in_executor(
-                means.loads, means.load, self.found, options, on_step
-            )
+            loaded = await loop.run_in_executor(means.loads, self._load, options, on_step)
+        except FilesChanged as error:
+            self.quiet = True
+            self._fail(str(error))
+            return
         except ServiceError as error:
             self._fail(str(error))
             return
@@ -165,6 +193,21 @@ class Entry:
             if sys.exception() is not None and self.state in IN_PROGRESS:
                 self._fail("internal error while loading")
         self._answer_with(loaded)
+
+    def _load(self, options: LoadOptions, on_step: Callable[[str], None]) -> Loaded:
+        """Load on a thread; raises FilesChanged where the outcome says nothing of the files now."""
+        found = self.found
+        changed = FilesChanged(f"{found.path}: its files changed while they were loaded")
+        try:
+            loaded = self._means.load(found, options, on_step)
+        except (ServiceError, OSError) as error:
+            if found.has_changed:
+                raise changed from error
+            raise
+        if found.has_changed:
+            loaded.engine.close()
+            raise changed
+        return loaded
 
     def refuse(self, reason: str) -> None:
         """End in FAILED without a try."""
@@ -181,6 +224,8 @@ class Entry:
         self._live = LiveModel(
             found.name, found.version, replace(loaded, info=info), batcher, terms
         )
+        # A loader that has nothing to warm up says nothing of it.
+        self._move(State.WARMING)
         self._move(State.READY)
 
     def _policy(self, loaded: Loaded) -> BatchPolicy:
@@ -200,22 +245,33 @@ class Entry:
             on_moved=lambda why: _log.warning(
                 "model %s version %d: %s; it runs on threads from now on", name, version, why
             ),
-            on_stuck=lambda seconds: _log.error(
-                "model %s version %d: a run was told to end %.1f s ago and goes on",
-                name,
-                version,
-                seconds,
-            ),
+            on_stuck=partial(self._stuck, asyncio.get_running_loop()),
         )
         model = Model(loaded.engine.run, Stop, layout_of(loaded.contract))
         return Batcher(model, policy, self._means.runs, self._means.watchdog, hooks)
+
+    def _stuck(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+        """Tell of a run that does not end; on the loop, or on the thread that watches the loop."""
+        name, version = self.found.name, self.found.version
+        _log.error(
+            "model %s version %d: a run was told to end %.1f s ago and goes on",
+            name,
+            version,
+            seconds,
+        )
+        loop.call_soon_threadsafe(self._means.observer.stuck, name, version, seconds)
 
     def _fail(self, reason: str) -> None:
         # Paths and names in a file may hold what no answer can carry.
         self.reason = printable(self.found.told(reason))
         self._move(State.FAILED)
-        _log.error(
-            "model %s version %d: %s", self.found.name, self.found.version, printable(reason)
+        news = self._means.failures.is_news(self.found, self.reason)
+        _log.log(
+            logging.ERROR if news and not self.quiet else logging.DEBUG,
+            "model %s version %d: %s",
+            self.found.name,
+            self.found.version,
+            printable(reason),
         )
 
     def _move(self, state: State) -> None:
@@ -229,8 +285,14 @@ class Entry:
         else:
             beside = " (replaced)" if state in LEAVING else " (replacement)"
         if state is not State.FAILED:
-            _log.info(
-                "model %s version %d: %s%s", self.found.name, self.found.version, state, beside
+            quiet = self.quiet and state in IN_PROGRESS
+            _log.log(
+                logging.DEBUG if quiet else logging.INFO,
+                "model %s version %d: %s%s",
+                self.found.name,
+                self.found.version,
+                state,
+                beside,
             )
 
     def lease(self) -> Lease:

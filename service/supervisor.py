@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from service import blackbox, logs
@@ -23,6 +24,7 @@ from service.fleet import restart_plan
 from service.handout import Handout
 from service.listener import address_of
 from service.logs import printable
+from service.poller import Poller
 from service.quarantine import Death, reason_of, suspects, too_often
 from service.seat import Seat
 
@@ -31,6 +33,15 @@ _log = logging.getLogger("onnxport.supervisor")
 _CLOSING: Final = 2.0
 _READ_BYTES: Final = 1 << 16
 _CONFIGURATION: Final = "configuration"
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """That what is served follows the disk; ``whole`` is as `service.fingerprints.look` has it."""
+
+    repository: str
+    interval: float
+    whole: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +55,7 @@ class Options:
     log_level: str
     log_format: logs.Style
     settings: dict[str, Any]
+    poll: Poll | None = None
     notices: tuple[str, ...] = ()
 
     def as_json(self) -> bytes:
@@ -54,7 +66,9 @@ class Options:
     def from_json(cls, text: bytes) -> Options:
         """Return what `as_json` has written."""
         members = json.loads(text)
-        return cls(**{**members, "notices": tuple(members["notices"])})
+        poll = members["poll"]
+        changed = {"notices": tuple(members["notices"]), "poll": Poll(**poll) if poll else None}
+        return cls(**{**members, **changed})
 
 
 class CannotStart(Exception):
@@ -77,8 +91,14 @@ class Supervisor:
         self._handout = Handout(listener, self._seats)
         self._desk = Desk(self._seats)
         self._deaths: dict[tuple[str, int, str], list[Death]] = {}
+        poll = options.poll
+        self._poller: Poller | None = None
+        if poll is not None:
+            folder = Path(poll.repository)
+            self._poller = Poller(folder, self._desk.sync, interval=poll.interval, whole=poll.whole)
         self._announced = False
         self._asked_to_end = asyncio.Event()
+        self._somebody_up = asyncio.Event()
         self._ending = False
 
     async def run(self) -> None:
@@ -88,10 +108,13 @@ class Supervisor:
             loop.add_signal_handler(number, self._signalled, number)
         keeping = [asyncio.create_task(self._keep(seat)) for seat in self._seats.values()]
         asked = asyncio.create_task(self._asked_to_end.wait())
+        polling = asyncio.create_task(self._poll())
         try:
             await asyncio.wait([asked, *keeping], return_when=asyncio.FIRST_COMPLETED)
+            polling.cancel()
             await self._end(keeping)
         finally:
+            polling.cancel()
             self._kill()
             asked.cancel()
             self._desk.close()
@@ -99,6 +122,12 @@ class Supervisor:
         for ended in await asyncio.gather(*keeping, return_exceptions=True):
             if ended is not None:
                 raise ended
+
+    async def _poll(self) -> None:
+        """Follow the disk once there is a worker to be told."""
+        if self._poller is not None:
+            await self._somebody_up.wait()
+            await self._poller.run()
 
     def _signalled(self, number: int) -> None:
         if self._asked_to_end.is_set():
@@ -196,6 +225,10 @@ class Supervisor:
             pid = seat.child.process.pid if seat.child else 0
             _log.info("worker %d takes connections", seat.number, extra={"fields": {"pid": pid}})
             self._desk.greet(seat)
+            self._somebody_up.set()
+            if self._poller is not None:
+                # What has changed while it started is new to this one only.
+                self._poller.look_anew()
             if self._ending:
                 seat.send(Stop())
         elif isinstance(message, Unable):

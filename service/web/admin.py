@@ -11,7 +11,7 @@ from starlette.responses import Response
 from service.arrays import kind_of
 from service.errors import InvalidRequest, NotBuilt
 from service.lifecycle import State
-from service.reloader import IndexRow
+from service.planning import IndexRow
 from service.web import fields, wire
 from service.web.exchange import WebParts, headers_of, json_response, read_body
 
@@ -20,6 +20,7 @@ _STATES: Mapping[State, str] = {
     State.PENDING: "LOADING",
     State.LOADING: "LOADING",
     State.VERIFYING: "LOADING",
+    State.WARMING: "LOADING",
     State.READY: "READY",
     State.DRAINING: "UNLOADING",
     State.FAILED: "UNAVAILABLE",

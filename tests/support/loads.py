@@ -22,9 +22,10 @@ from service.lifecycle import State
 from service.loader import Loaded, LoadOptions
 from service.observer import Observer
 from service.pipeline import make_pipeline
+from service.planning import Control, at_start
 from service.predictor import Predictor
 from service.registry import Readiness, Registry
-from service.reloader import Control, Reloader, at_start
+from service.reloader import Reloader
 from service.repository import Found, scan
 from service.statistics import Statistics
 from service.tensors import Tensor, Tensors, TensorSpec
