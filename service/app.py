@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -28,6 +28,7 @@ from service.observer import Observers
 from service.planning import Asked, Control, at_start
 from service.platforms import TITLES
 from service.poller import Poller, Task
+from service.pool import Pool
 from service.predictor import Predictor
 from service.registry import Readiness, Registry
 from service.reloader import Reloader
@@ -55,7 +56,7 @@ class Core:
     registry: Registry
     reloader: Reloader
     predictor: Predictor
-    executors: tuple[ThreadPoolExecutor, ...]
+    executors: tuple[Executor, ...]
     metrics: Metrics
     statistics: Statistics
     member: Member | None = None
@@ -77,7 +78,7 @@ def make_core(settings: Settings, found: Sequence[Found], member: Member | None 
     threads = _threads(settings, member)
     # Each kind of work has threads of its own: a queue of pictures, or models that are loaded
     # while others answer, must not hold up a run.
-    runs = ThreadPoolExecutor(threads, thread_name_prefix="engine")
+    runs = Pool(threads, "engine")
     inputs = ThreadPoolExecutor(threads, thread_name_prefix="inputs")
     # Where one load takes long, others go on beside it.
     loads = ThreadPoolExecutor(max(2, threads), thread_name_prefix="loads")

@@ -5,114 +5,27 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+import threading
 from collections.abc import Callable
-from concurrent.futures import Executor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
-from types import TracebackType
 
 from service.batcher import Batcher, BatchPolicy, Hooks, Model
 from service.engine import Engine, Stop
 from service.errors import FilesChanged, ModelNotReady, ServiceError
+from service.lease import Lease, LiveModel
 from service.lifecycle import IN_PROGRESS, LEAVING, LEGAL_MOVES, ModelView, State
 from service.loader import Loaded, LoadOptions, options_for
 from service.logs import printable
+from service.means import Means
 from service.memory import give_back
-from service.observer import BatchReport, Observer
+from service.observer import BatchReport
 from service.padding import layout_of
 from service.repository import Found
 from service.serving import ServingRules
 from service.terms import Terms
-from service.watchdog import Watchdog
 
 _log = logging.getLogger("onnxport.registry")
-
-Load = Callable[[Found, LoadOptions, Callable[[str], None]], Loaded]
-
-
-@dataclass(frozen=True, slots=True)
-class LiveModel:
-    """A version that answers: what it needs to turn a request into an answer."""
-
-    name: str
-    version: int
-    loaded: Loaded
-    batcher: Batcher
-    terms: Terms
-
-    @property
-    def info(self) -> dict[str, object]:
-        """What is known of the model, with what its runs have taught since it was loaded."""
-        info = dict(self.loaded.info)
-        if self.batcher.broken:
-            info["batching"] = {"rows_independent": False, "why": self.batcher.broken}
-        if self.batcher.moved:
-            info["moved_to_threads"] = self.batcher.moved
-        return info
-
-
-class Failures:
-    """Which failures have been told, so that each is told once however often it is tried."""
-
-    def __init__(self) -> None:
-        """Begin with nothing told; changed only on the event loop."""
-        self._told: dict[tuple[str, int], tuple[str, str]] = {}
-
-    def expect(self, name: str, version: int, reason: str) -> None:
-        """Take a failure for told, whatever the files look like."""
-        self._told[name, version] = ("", reason)
-
-    def is_news(self, found: Found, reason: str) -> bool:
-        """Whether a failure is another one than the last of the version, or of other files."""
-        key, seen = (found.name, found.version), (found.fingerprint, reason)
-        before = self._told.get(key)
-        self._told[key] = seen
-        return before not in (seen, ("", reason))
-
-
-@dataclass(frozen=True, slots=True)
-class Means:
-    """What every load uses: ``load`` runs on ``loads``, the model itself on ``runs`` or the loop.
-
-    ``watchdog`` looks after all runs in the loop.
-    """
-
-    load: Load
-    options: LoadOptions
-    policy: BatchPolicy
-    loads: Executor
-    runs: Executor
-    observer: Observer
-    watchdog: Watchdog = field(default_factory=Watchdog)
-    failures: Failures = field(default_factory=Failures)
-
-
-class Lease:
-    """The right to use a live version until the answer is out; it is given back exactly once."""
-
-    __slots__ = ("_give_back", "model")
-
-    def __init__(self, model: LiveModel, give_back: Callable[[], None]) -> None:
-        """Hold ``model``; ``give_back`` is called when it is no longer needed."""
-        self.model = model
-        self._give_back = give_back
-
-    def release(self) -> None:
-        """Give the right back."""
-        self._give_back()
-
-    def __enter__(self) -> LiveModel:
-        """Return the model that is held."""
-        return self.model
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Give the right back, whatever happened."""
-        self._give_back()
 
 
 class Entry:
@@ -245,13 +158,17 @@ class Entry:
             on_moved=lambda why: _log.warning(
                 "model %s version %d: %s; it runs on threads from now on", name, version, why
             ),
-            on_stuck=partial(self._stuck, asyncio.get_running_loop()),
+            on_stuck=partial(self._stuck, threading.get_ident()),
         )
         model = Model(loaded.engine.run, Stop, layout_of(loaded.contract))
         return Batcher(model, policy, self._means.runs, self._means.watchdog, hooks)
 
-    def _stuck(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
-        """Tell of a run that does not end; on the loop, or on the thread that watches the loop."""
+    def _stuck(self, owner: int, seconds: float) -> None:
+        """Tell of a run that does not end; on the loop, or on the thread that watches the loop.
+
+        Of the latter nobody can be told while it lasts: who waits for a sign of this process finds
+        out.
+        """
         name, version = self.found.name, self.found.version
         _log.error(
             "model %s version %d: a run was told to end %.1f s ago and goes on",
@@ -259,7 +176,9 @@ class Entry:
             version,
             seconds,
         )
-        loop.call_soon_threadsafe(self._means.observer.stuck, name, version, seconds)
+        if threading.get_ident() == owner:
+            self._means.spare()
+            self._means.observer.stuck(name, version, seconds)
 
     def _fail(self, reason: str) -> None:
         # Paths and names in a file may hold what no answer can carry.

@@ -8,10 +8,10 @@ from dataclasses import replace
 from service.blackbox import RUNNING, BlackBox, label_of
 from service.control import Culprit
 from service.engine import Engine, Stop
-from service.entry import Load
 from service.errors import Quarantined
 from service.fingerprints import fingerprint_of
 from service.loader import Loaded, LoadOptions, load_model
+from service.means import Load
 from service.repository import Found
 from service.tensors import Tensor, Tensors, TensorSpec
 

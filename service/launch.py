@@ -56,6 +56,7 @@ def options_of(settings: Settings, ignored: Sequence[str] = ()) -> Options:
         threads=crew.threads,
         grace=settings.grace,
         quarantine_deaths=settings.quarantine_deaths,
+        hang_timeout=settings.hang_timeout,
         log_level=settings.log_level,
         log_format=settings.log_format,
         settings=settings.model_dump(mode="json"),

@@ -16,6 +16,8 @@ from service.control import (
     Figures,
     Message,
     Order,
+    Ping,
+    Pong,
     Start,
     States,
     Stuck,
@@ -81,6 +83,8 @@ class Member:
             self.link.send(Figures(message.id, self._snapshot()))
         elif isinstance(message, Order):
             self._begin(self._obey(message))
+        elif isinstance(message, Ping):
+            self.link.send(Pong(message.id))
         elif isinstance(message, Condemn):
             self._begin(self._condemn(message))
 

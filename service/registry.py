@@ -11,8 +11,9 @@ from contextlib import asynccontextmanager
 from weakref import WeakValueDictionary
 
 from service.batcher import BatchPolicy
-from service.entry import Entry, Lease, LiveModel, Load, Means
+from service.entry import Entry
 from service.errors import ModelNotFound, ModelNotReady
+from service.lease import Lease, LiveModel
 from service.lifecycle import (
     LEAVING,
     LEGAL_MOVES,
@@ -24,6 +25,7 @@ from service.lifecycle import (
     is_ready,
 )
 from service.loader import LoadOptions, load_model
+from service.means import Load, Means
 from service.observer import Observer
 from service.planning import Held
 from service.repository import Found

@@ -107,6 +107,9 @@ class Settings(BaseSettings):
     quarantine_deaths: int = Field(
         3, ge=1, le=100, description="How often in ten minutes a model may end its worker."
     )
+    hang_timeout: Seconds = Field(
+        10, description="Seconds without a sign of life after which a worker is replaced."
+    )
     model_control: Literal["none", "poll", "explicit"] = Field(
         "poll",
         description="Poll: what is on disk; none: the same, but only at the start; explicit: what "

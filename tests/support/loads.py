@@ -16,10 +16,10 @@ import numpy as np
 from service.batcher import BatchPolicy
 from service.contract import MODEL_FILE, Contract, InputContract, OutputContract, TensorPipeline
 from service.engine import Stop
-from service.entry import Load
 from service.errors import BundleError, EngineFailure
 from service.lifecycle import State
 from service.loader import Loaded, LoadOptions
+from service.means import Load
 from service.observer import Observer
 from service.pipeline import make_pipeline
 from service.planning import Control, at_start
