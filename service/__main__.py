@@ -40,6 +40,8 @@ ProvidersOption = Annotated[
 FAILURE_EXIT: Final = 1
 USAGE_EXIT: Final = 2
 _KSERVE: Final = "kserve_"
+# As Triton spells it.
+_OTHER_SPELLINGS: Final = {"model_control": ("--model-control-mode",)}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -121,7 +123,8 @@ def _flag(name: str) -> signatures.Parameter:
         kind = list[str] | None
     shown = ",".join(default) if isinstance(default, tuple) else str(default)
     help_text = f"{field.description} (default: {shown or 'none'})"
-    option = typer.Option(f"--{name.replace('_', '-')}", help=help_text, show_default=False)
+    spellings = (f"--{name.replace('_', '-')}", *_OTHER_SPELLINGS.get(name, ()))
+    option = typer.Option(*spellings, help=help_text, show_default=False)
     if field.annotation is bool:
         flag = name.replace("_", "-")
         option = typer.Option(f"--{flag}/--no-{flag}", help=help_text, show_default=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -21,15 +21,19 @@ from service.doors import auditor_of, gate_of
 from service.engine import EngineOptions
 from service.errors import ConfigurationError, ServiceError
 from service.figures import OwnFigures, SharedFigures
+from service.lifecycle import State
 from service.loader import LoadOptions, load_model
 from service.member import Member, SharedModels, SharedRepository
 from service.memory import keep_for_good, let_go
 from service.metrics import Metrics
 from service.observer import Observers
+from service.planning import Asked, Control, at_start
 from service.platforms import TITLES
+from service.poller import Poller, Task
+from service.pool import Pool
 from service.predictor import Predictor
 from service.registry import Readiness, Registry
-from service.reloader import Control, Reloader, at_start
+from service.reloader import Reloader
 from service.repository import Found, named, scan
 from service.settings import Settings
 from service.statistics import Statistics
@@ -57,7 +61,7 @@ class Core:
     registry: Registry
     reloader: Reloader
     predictor: Predictor
-    executors: tuple[ThreadPoolExecutor, ...]
+    executors: tuple[Executor, ...]
     metrics: Metrics
     statistics: Statistics
     member: Member | None = None
@@ -79,7 +83,7 @@ def make_core(settings: Settings, found: Sequence[Found], member: Member | None 
     threads = _threads(settings, member)
     # Each kind of work has threads of its own: a queue of pictures, or models that are loaded
     # while others answer, must not hold up a run.
-    runs = ThreadPoolExecutor(threads, thread_name_prefix="engine")
+    runs = Pool(threads, "engine")
     inputs = ThreadPoolExecutor(threads, thread_name_prefix="inputs")
     # Where one load takes long, others go on beside it.
     loads = ThreadPoolExecutor(max(2, threads), thread_name_prefix="loads")
@@ -105,6 +109,9 @@ def make_core(settings: Settings, found: Sequence[Found], member: Member | None 
         observer=observer,
         load=member.quarantine.load if member else load_model,
     )
+    for known in member.start.known if member else ():
+        if known.state == State.FAILED:
+            registry.expect_failure(known.model, known.version, known.reason)
     reloader = Reloader(registry, settings.repository, control, model_name=settings.model_name)
     predictor = Predictor(registry, inputs, observer, max_instances=settings.queue_rows)
     executors = (runs, inputs, loads)
@@ -126,7 +133,8 @@ def first_models(
     if member is None:
         return at_start(found, control)
     start = member.start
-    return at_start(found, control, loaded=start.loaded, unloaded=start.unloaded)
+    serving = {(one.model, one.version) for one in start.known if one.state == State.READY}
+    return at_start(found, control, Asked(start.loaded, start.unloaded, serving))
 
 
 def readiness_of(settings: Settings, found: Sequence[Found]) -> Readiness:
@@ -144,7 +152,7 @@ def readiness_of(settings: Settings, found: Sequence[Found]) -> Readiness:
         if settings.model_control == "none":
             raise ConfigurationError(text)
         _log.warning("%s; the server is not ready before it is loaded", text)
-    if default and settings.model_control == "explicit":
+    if default and settings.model_control != "none":
         requires = (*requires, default)
     return Readiness(settings.readiness == "strict", requires)
 
@@ -298,15 +306,35 @@ def _lifespan(
         auditor.open(__version__)
         await core.registry.open()
         settling = asyncio.create_task(_settle(core.registry))
+        polling = asyncio.create_task(_poll(core, settings))
         try:
             yield
         finally:
             settling.cancel()
+            polling.cancel()
             await core.aclose()
             let_go()
             auditor.close()
 
     return lifespan
+
+
+async def _poll(core: Core, settings: Settings) -> None:
+    """Follow the disk where no supervisor does it for all workers."""
+    if settings.model_control != "poll" or core.member is not None:
+        return
+
+    async def sync(name: str, task: Task) -> bool:
+        try:
+            await core.reloader.sync(name, settling=task.settling, retry=task.retry)
+        except ServiceError as error:
+            _log.debug("model %s is not as the disk has it: %s", name, error)
+            return False
+        return True
+
+    await core.registry.until_tried()
+    whole = bool(settings.model_name)
+    await Poller(settings.repository, sync, interval=settings.poll_interval, whole=whole).run()
 
 
 async def _settle(registry: Registry) -> None:

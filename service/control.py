@@ -45,7 +45,7 @@ class Start:
     """The first message: who the worker is and what it serves.
 
     ``loaded`` and ``unloaded`` are models that were loaded and unloaded by request since the
-    server began.
+    server began, ``known`` the last states of all versions.
     """
 
     number: int
@@ -55,6 +55,7 @@ class Start:
     loaded: tuple[str, ...] = ()
     unloaded: tuple[str, ...] = ()
     culprits: tuple[Culprit, ...] = ()
+    known: tuple[VersionState, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +80,17 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Load or unload a model."""
+    """Load or unload a model, or sync it: bring what is live of it in line with the disk.
+
+    ``settling``, ``retry`` and ``quiet`` are said of a sync, see `service.reloader`.
+    """
 
     id: int
     verb: str
     model: str
+    settling: tuple[str, ...] = ()
+    retry: bool = False
+    quiet: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +108,18 @@ class Condemn:
     """Serve this version no longer, and load it no more."""
 
     culprit: Culprit
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Show that your loop turns."""
+
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Answer what was accepted except what hangs, then end; another worker takes your place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +176,22 @@ class Closed:
 
 
 @dataclass(frozen=True, slots=True)
+class Pong:
+    """The loop turns; ``id`` is that of the ping."""
+
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stuck:
+    """A run of this version was told to end so many seconds ago, and goes on."""
+
+    model: str
+    version: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Figures:
     """The worker's counters and gauges; ``id`` is that of the question, 0 without one."""
 
@@ -183,8 +218,8 @@ class Done:
 
 
 Message = (
-    Start | Go | Board | Ask | Order | Answer | Condemn | Stop
-    | Unable | Prepared | Up | States | Taken | Closed | Figures | Request | Done
+    Start | Go | Board | Ask | Order | Answer | Condemn | Ping | Leave | Stop
+    | Unable | Prepared | Up | States | Taken | Closed | Pong | Stuck | Figures | Request | Done
 )  # fmt: skip
 MESSAGES: Final[tuple[type[Message], ...]] = get_args(Message)
 _KINDS: Final = {kind.__name__: kind for kind in MESSAGES}

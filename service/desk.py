@@ -24,8 +24,11 @@ from service.control import (
     Request,
     Start,
     States,
+    VersionState,
 )
 from service.fleet import board_of
+from service.logs import printable
+from service.poller import Task
 from service.seat import Seat
 from service.snapshots import Snapshot, bury, nothing, prune
 
@@ -48,6 +51,7 @@ class Desk:
         self._desired: dict[str, bool] = {}
         self._past: Snapshot = nothing()
         self._board: Board | None = None
+        self._known: tuple[VersionState, ...] = ()
         self._posting = False
         self.culprits: dict[tuple[str, int], Culprit] = {}
         self.restarts = 0
@@ -63,6 +67,7 @@ class Desk:
             loaded=tuple(name for name, wanted in self._desired.items() if wanted),
             unloaded=tuple(name for name, wanted in self._desired.items() if not wanted),
             culprits=tuple(self.culprits.values()),
+            known=self._known,
         )
 
     def hear(self, seat: Seat, message: Message) -> None:
@@ -90,6 +95,9 @@ class Desk:
     def _post(self) -> None:
         self._posting = False
         board = board_of([s.states for s in self._seats.values() if s.counts and s.states])
+        if board.versions:
+            # While nobody is there, what was live last is what is to be live again.
+            self._known = board.versions
         if not all(seat.counts or seat.restarted for seat in self._seats.values()):
             # The first start is not over, and whoever waits for it wants all workers.
             board = replace(board, ready=False)
@@ -133,6 +141,22 @@ class Desk:
         """Drop what is still being asked."""
         for task in self._tasks:
             task.cancel()
+
+    async def sync(self, model: str, task: Task) -> bool:
+        """Have all workers bring a model in line with the disk; whether all of it is READY then.
+
+        As with a load one of them goes first.  What it has told of a failure is told by no other.
+        """
+        order = Order(0, "sync", model, task.settling, task.retry)
+        async with self._turns.setdefault(model, asyncio.Lock()):
+            done, others = await self._in_turn(order, None)
+        self._post()
+        if done is None:
+            return False
+        for one in others:
+            if one.code and one.text != done.text:
+                _log.error("model %s: only some workers failed: %s", model, printable(one.text))
+        return not any(one.code for one in [done, *others])
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -178,30 +202,37 @@ class Desk:
         """
         async with self._turns.setdefault(model, asyncio.Lock()):
             self._pardon(model)
-            up = [seat for seat in self._seats.values() if seat.up]
-            first = next((seat for seat in up if seat is not asker), asker)
-            child = first.child
-            done = await self._tell(first, verb, model)
+            done, others = await self._in_turn(Order(0, verb, model), asker)
             if done is None:
                 return Done(0, "load_refused", f"failed to {verb} '{model}', it ended its process")
-            ended, told = [done], {(first.number, child)}
-            while rest := [
-                s for s in self._seats.values() if s.up and (s.number, s.child) not in told
-            ]:
-                told |= {(seat.number, seat.child) for seat in rest}
-                others = await asyncio.gather(*(self._tell(seat, verb, model) for seat in rest))
-                ended += [one for one in others if one is not None]
-            answer = next((one for one in ended if one.code), done)
+            answer = next((one for one in [done, *others] if one.code), done)
             if answer.code in ("", "load_refused"):
                 self._desired[model] = verb == "load"
             return answer
+
+    async def _in_turn(self, order: Order, asker: Seat | None) -> tuple[Done | None, list[Done]]:
+        """Have one worker do it and then all others; return what they say, None if it died."""
+        up = [seat for seat in self._seats.values() if seat.up]
+        first = next((seat for seat in up if seat is not asker), asker)
+        if first is None:
+            return None, []
+        told = {(first.number, first.child)}
+        done = await self._tell(first, order)
+        if done is None:
+            return None, []
+        order, others = replace(order, quiet=order.verb == "sync"), []
+        while rest := [s for s in self._seats.values() if s.up and (s.number, s.child) not in told]:
+            told |= {(seat.number, seat.child) for seat in rest}
+            answers = await asyncio.gather(*(self._tell(seat, order) for seat in rest))
+            others += [one for one in answers if one is not None]
+        return done, others
 
     def _pardon(self, model: str) -> None:
         for key in [key for key in self.culprits if key[0] == model]:
             del self.culprits[key]
 
-    async def _tell(self, seat: Seat, verb: str, model: str) -> Done | None:
-        done = await self._ask(seat, Order(next(self._ids), verb, model))
+    async def _tell(self, seat: Seat, order: Order) -> Done | None:
+        done = await self._ask(seat, replace(order, id=next(self._ids)))
         return done if isinstance(done, Done) else None
 
     def _ask(self, seat: Seat, question: Ask | Order) -> asyncio.Future[Message | None]:

@@ -45,7 +45,7 @@ class Dispatcher:
         self.moved = ""
         self._loop_lane = Lane()
         self._thread_lane = Lane()
-        self._runs = ThreadRuns(executor, clock, on_end=self._ended, on_stuck=self._hooks.on_stuck)
+        self._runs = ThreadRuns(executor, clock, on_end=self._ended, on_stuck=self._stuck)
         self._loop_runs = LoopRuns(model, watchdog, self._hooks.on_stuck)
         self._delivery = Delivery(loop, self._quiet)
         self._alarm = Alarm(loop, self._expire)
@@ -155,6 +155,14 @@ class Dispatcher:
             self._tell_queue()
         finally:
             self._finish(results, rows)
+
+    def _stuck(self, seconds: float) -> None:
+        """Go on without a run that does not end; others of the model may."""
+        try:
+            self._hooks.on_stuck(seconds)
+        finally:
+            self._dispatch()
+            self._quiet()
 
     def _take_for_loop(self, now: float) -> list[Job]:
         """Take one batch to run here; what is left has the next turn, so that others get theirs."""

@@ -5,93 +5,27 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+import threading
 from collections.abc import Callable
-from concurrent.futures import Executor
-from dataclasses import dataclass, field, replace
-from types import TracebackType
+from dataclasses import replace
+from functools import partial
 
 from service.batcher import Batcher, BatchPolicy, Hooks, Model
 from service.engine import Engine, Stop
-from service.errors import ModelNotReady, ServiceError
+from service.errors import FilesChanged, ModelNotReady, ServiceError
+from service.lease import Lease, LiveModel
 from service.lifecycle import IN_PROGRESS, LEAVING, LEGAL_MOVES, ModelView, State
 from service.loader import Loaded, LoadOptions, options_for
 from service.logs import printable
+from service.means import Means
 from service.memory import give_back
-from service.observer import BatchReport, Observer
+from service.observer import BatchReport
 from service.padding import layout_of
 from service.repository import Found
 from service.serving import ServingRules
 from service.terms import Terms
-from service.watchdog import Watchdog
 
 _log = logging.getLogger("onnxport.registry")
-
-Load = Callable[[Found, LoadOptions, Callable[[str], None]], Loaded]
-
-
-@dataclass(frozen=True, slots=True)
-class LiveModel:
-    """A version that answers: what it needs to turn a request into an answer."""
-
-    name: str
-    version: int
-    loaded: Loaded
-    batcher: Batcher
-    terms: Terms
-
-    @property
-    def info(self) -> dict[str, object]:
-        """What is known of the model, with what its runs have taught since it was loaded."""
-        info = dict(self.loaded.info)
-        if self.batcher.broken:
-            info["batching"] = {"rows_independent": False, "why": self.batcher.broken}
-        if self.batcher.moved:
-            info["moved_to_threads"] = self.batcher.moved
-        return info
-
-
-@dataclass(frozen=True, slots=True)
-class Means:
-    """What every load uses: ``load`` runs on ``loads``, the model itself on ``runs`` or the loop.
-
-    ``watchdog`` looks after all runs in the loop.
-    """
-
-    load: Load
-    options: LoadOptions
-    policy: BatchPolicy
-    loads: Executor
-    runs: Executor
-    observer: Observer
-    watchdog: Watchdog = field(default_factory=Watchdog)
-
-
-class Lease:
-    """The right to use a live version until the answer is out; it is given back exactly once."""
-
-    __slots__ = ("_give_back", "model")
-
-    def __init__(self, model: LiveModel, give_back: Callable[[], None]) -> None:
-        """Hold ``model``; ``give_back`` is called when it is no longer needed."""
-        self.model = model
-        self._give_back = give_back
-
-    def release(self) -> None:
-        """Give the right back."""
-        self._give_back()
-
-    def __enter__(self) -> LiveModel:
-        """Return the model that is held."""
-        return self.model
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Give the right back, whatever happened."""
-        self._give_back()
 
 
 class Entry:
@@ -99,13 +33,18 @@ class Entry:
 
     ``first`` says that it was wanted from the start, ``stands`` that it is what its name and
     version mean: a replacement stands only when it is ready, and its forerunner no longer.  Only
-    an entry that stands is observed.
+    an entry that stands is observed.  ``quiet`` keeps the log free of a try that others have told
+    of; ``rejected`` is what has last failed to take this one's place.
     """
 
-    def __init__(self, found: Found, means: Means, *, first: bool = False) -> None:
+    def __init__(
+        self, found: Found, means: Means, *, first: bool = False, quiet: bool = False
+    ) -> None:
         """Begin in PENDING, with nothing open."""
         self.found = found
         self.first = first
+        self.quiet = quiet
+        self.rejected: Found | None = None
         self.stands = False
         self.state = State.PENDING
         self.reason = ""
@@ -151,9 +90,11 @@ class Entry:
         self._move(State.LOADING)
         options = options_for(self.found, means.options)
         try:
-            loaded = await loop.run_in_executor(
-                means.loads, means.load, self.found, options, on_step
-            )
+            loaded = await loop.run_in_executor(means.loads, self._load, options, on_step)
+        except FilesChanged as error:
+            self.quiet = True
+            self._fail(str(error))
+            return
         except ServiceError as error:
             self._fail(str(error))
             return
@@ -165,6 +106,21 @@ class Entry:
             if sys.exception() is not None and self.state in IN_PROGRESS:
                 self._fail("internal error while loading")
         self._answer_with(loaded)
+
+    def _load(self, options: LoadOptions, on_step: Callable[[str], None]) -> Loaded:
+        """Load on a thread; raises FilesChanged where the outcome says nothing of the files now."""
+        found = self.found
+        changed = FilesChanged(f"{found.path}: its files changed while they were loaded")
+        try:
+            loaded = self._means.load(found, options, on_step)
+        except (ServiceError, OSError) as error:
+            if found.has_changed:
+                raise changed from error
+            raise
+        if found.has_changed:
+            loaded.engine.close()
+            raise changed
+        return loaded
 
     def refuse(self, reason: str) -> None:
         """End in FAILED without a try."""
@@ -181,6 +137,8 @@ class Entry:
         self._live = LiveModel(
             found.name, found.version, replace(loaded, info=info), batcher, terms
         )
+        # A loader that has nothing to warm up says nothing of it.
+        self._move(State.WARMING)
         self._move(State.READY)
 
     def _policy(self, loaded: Loaded) -> BatchPolicy:
@@ -200,22 +158,39 @@ class Entry:
             on_moved=lambda why: _log.warning(
                 "model %s version %d: %s; it runs on threads from now on", name, version, why
             ),
-            on_stuck=lambda seconds: _log.error(
-                "model %s version %d: a run was told to end %.1f s ago and goes on",
-                name,
-                version,
-                seconds,
-            ),
+            on_stuck=partial(self._stuck, threading.get_ident()),
         )
         model = Model(loaded.engine.run, Stop, layout_of(loaded.contract))
         return Batcher(model, policy, self._means.runs, self._means.watchdog, hooks)
+
+    def _stuck(self, owner: int, seconds: float) -> None:
+        """Tell of a run that does not end; on the loop, or on the thread that watches the loop.
+
+        Of the latter nobody can be told while it lasts: who waits for a sign of this process finds
+        out.
+        """
+        name, version = self.found.name, self.found.version
+        _log.error(
+            "model %s version %d: a run was told to end %.1f s ago and goes on",
+            name,
+            version,
+            seconds,
+        )
+        if threading.get_ident() == owner:
+            self._means.spare()
+            self._means.observer.stuck(name, version, seconds)
 
     def _fail(self, reason: str) -> None:
         # Paths and names in a file may hold what no answer can carry.
         self.reason = printable(self.found.told(reason))
         self._move(State.FAILED)
-        _log.error(
-            "model %s version %d: %s", self.found.name, self.found.version, printable(reason)
+        news = self._means.failures.is_news(self.found, self.reason)
+        _log.log(
+            logging.ERROR if news and not self.quiet else logging.DEBUG,
+            "model %s version %d: %s",
+            self.found.name,
+            self.found.version,
+            printable(reason),
         )
 
     def _move(self, state: State) -> None:
@@ -229,8 +204,14 @@ class Entry:
         else:
             beside = " (replaced)" if state in LEAVING else " (replacement)"
         if state is not State.FAILED:
-            _log.info(
-                "model %s version %d: %s%s", self.found.name, self.found.version, state, beside
+            quiet = self.quiet and state in IN_PROGRESS
+            _log.log(
+                logging.DEBUG if quiet else logging.INFO,
+                "model %s version %d: %s%s",
+                self.found.name,
+                self.found.version,
+                state,
+                beside,
             )
 
     def lease(self) -> Lease:

@@ -149,6 +149,12 @@ class BundleError(ServiceError):
     code = "invalid_bundle"
 
 
+class FilesChanged(ServiceError):
+    """The files of a version became others while it was loaded, so nothing is known of it."""
+
+    code = "files_changed"
+
+
 class VerificationFailed(ServiceError):
     """A model loaded, but does not do what its bundle promises."""
 

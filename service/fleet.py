@@ -10,7 +10,7 @@ from service.control import Board, States, VersionState, versions_by_key
 
 # From good to bad; what only some workers have heard of is on its way.
 _RANKS: Final = (
-    "READY", "VERIFYING", "LOADING", "PENDING", "DRAINING", "UNLOADED", "FAILED",
+    "READY", "WARMING", "VERIFYING", "LOADING", "PENDING", "DRAINING", "UNLOADED", "FAILED",
 )  # fmt: skip
 _UNHEARD: Final = "PENDING"
 FIRST_WAIT: Final = 0.1

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from service.blackbox import RUNNING, BlackBox, label_of
 from service.control import Culprit
 from service.engine import Engine, Stop
-from service.entry import Load
 from service.errors import Quarantined
+from service.fingerprints import fingerprint_of
 from service.loader import Loaded, LoadOptions, load_model
+from service.means import Load
 from service.repository import Found
 from service.tensors import Tensor, Tensors, TensorSpec
 
@@ -92,20 +90,3 @@ class Quarantine:
         with self._box.loading(label):
             loaded = self._load(found, options, on_step)
         return replace(loaded, engine=GuardedEngine(loaded.engine, self._box, label))
-
-
-def fingerprint_of(path: Path) -> str:
-    """Return a text that is another one when a file at or below the path has changed."""
-    lines = sorted(f"{name} {s.st_size} {s.st_mtime_ns} {s.st_ino}" for name, s in _files(path))
-    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:16]
-
-
-def _files(path: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield the names and properties of the files; what has gone meanwhile is left out."""
-    names = [path] if not path.is_dir() else sorted(path.rglob("*"))
-    for name in names:
-        try:
-            found = name.stat()
-        except OSError:
-            continue
-        yield name.name, found

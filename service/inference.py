@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from service.batcher import Job, Ran, Timings
-from service.entry import Lease
 from service.errors import ServiceError
+from service.lease import Lease
 from service.observer import Observer
 from service.tensors import Tensor, Tensors
 

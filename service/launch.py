@@ -20,7 +20,7 @@ from service.errors import ConfigurationError
 from service.fleet import crew_of
 from service.listener import close_listener, listen, listen_unix
 from service.settings import Settings
-from service.supervisor import Options
+from service.supervisor import Options, Poll
 
 _DEVICES = Path("/dev")
 
@@ -81,12 +81,22 @@ def options_of(settings: Settings, ignored: Sequence[str] = ()) -> Options:
         threads=crew.threads,
         grace=settings.grace,
         quarantine_deaths=settings.quarantine_deaths,
+        hang_timeout=settings.hang_timeout,
         log_level=settings.log_level,
         log_format=settings.log_format,
         settings=settings.model_dump(mode="json"),
         secure=settings.tls_cert is not None,
+        poll=poll_of(settings),
         notices=(f"flags of KServe without a meaning here: {flags}",) if flags else (),
     )
+
+
+def poll_of(settings: Settings) -> Poll | None:
+    """Return how the disk is followed, None if it is not."""
+    if settings.model_control != "poll":
+        return None
+    whole = bool(settings.model_name)
+    return Poll(str(settings.repository), settings.poll_interval, whole)
 
 
 def uses_cuda(providers: str | Sequence[str], devices: Path = _DEVICES) -> bool:

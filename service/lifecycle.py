@@ -19,6 +19,7 @@ class State(StrEnum):
     PENDING = "PENDING"
     LOADING = "LOADING"
     VERIFYING = "VERIFYING"
+    WARMING = "WARMING"
     READY = "READY"
     DRAINING = "DRAINING"
     FAILED = "FAILED"
@@ -28,14 +29,15 @@ class State(StrEnum):
 LEGAL_MOVES: Mapping[State, frozenset[State]] = {
     State.PENDING: frozenset({State.LOADING, State.UNLOADED}),
     State.LOADING: frozenset({State.VERIFYING, State.FAILED}),
-    State.VERIFYING: frozenset({State.READY, State.FAILED}),
+    State.VERIFYING: frozenset({State.WARMING, State.FAILED}),
+    State.WARMING: frozenset({State.READY, State.FAILED}),
     State.READY: frozenset({State.DRAINING}),
     State.DRAINING: frozenset({State.UNLOADED}),
     State.FAILED: frozenset({State.UNLOADED}),
     State.UNLOADED: frozenset(),
 }
 
-IN_PROGRESS = frozenset({State.LOADING, State.VERIFYING})
+IN_PROGRESS = frozenset({State.LOADING, State.VERIFYING, State.WARMING})
 LEAVING = frozenset({State.DRAINING, State.UNLOADED})
 
 

@@ -62,7 +62,7 @@ class _Proved:
 
 
 def load_model(found: Found, options: LoadOptions, on_step: Callable[[str], None]) -> Loaded:
-    """Load one version; ``on_step`` hears VERIFYING when it begins.
+    """Load one version; ``on_step`` hears VERIFYING and WARMING when they begin.
 
     Raises BundleError, VerificationFailed or ProviderUnavailable with the reason; nothing stays
     open then.
@@ -85,6 +85,7 @@ def load_model(found: Found, options: LoadOptions, on_step: Callable[[str], None
         about = _about(found, bundle, model, proved.contract)
         alone = engine.provider == "cuda" or options.profile == "latency"
         subject = _subject(engine, options, proved, pipeline, about, model)
+        on_step("WARMING")
         tuning = tune(subject, options.batching, options.tuning, options.max_rows, alone=alone)
     except BaseException:
         engine.close()

@@ -12,7 +12,7 @@ from service.calls import CHUNK, calls_for
 from service.errors import ConfigurationError, EngineFailure, InvalidRequest, TooLarge
 from service.loader import Loaded, LoadOptions, load_model, options_for
 from service.pipeline import NPZ, Row
-from service.reloader import Policy, wanted
+from service.planning import Policy, wanted
 from service.repository import Found, scan
 
 _MEDIA_TYPES = {

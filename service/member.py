@@ -16,26 +16,30 @@ from service.control import (
     Figures,
     Message,
     Order,
+    Ping,
+    Pong,
     Start,
     States,
+    Stuck,
     VersionState,
     versions_by_key,
 )
 from service.errors import ModelNotFound, ServiceError
 from service.fleet import worse_of
 from service.guarded import Quarantine
-from service.lifecycle import ModelView, State
+from service.lifecycle import IN_PROGRESS, ModelView, State
 from service.link import Link
 from service.metrics import Metrics
 from service.observer import BatchReport
+from service.planning import IndexRow
 from service.registry import Registry
-from service.reloader import IndexRow, Reloader
+from service.reloader import Reloader
 from service.statistics import Statistics
 
 _log = logging.getLogger("onnxport.worker")
 # How often counters are sent unasked, so that a worker that dies takes little with it.
 _EVERY: Final = 1.0
-_IN_PROGRESS: Final = frozenset({State.PENDING, State.LOADING, State.VERIFYING})
+_UNTRIED: Final = IN_PROGRESS | {State.PENDING}
 
 
 class Member:
@@ -79,6 +83,8 @@ class Member:
             self.link.send(Figures(message.id, self._snapshot()))
         elif isinstance(message, Order):
             self._begin(self._obey(message))
+        elif isinstance(message, Ping):
+            self.link.send(Pong(message.id))
         elif isinstance(message, Condemn):
             self._begin(self._condemn(message))
 
@@ -103,6 +109,10 @@ class Member:
             if order.verb == "load":
                 self.quarantine.pardon(order.model)
                 await self._reloader.load(order.model)
+            elif order.verb == "sync":
+                await self._reloader.sync(
+                    order.model, settling=order.settling, retry=order.retry, quiet=order.quiet
+                )
             else:
                 await self._reloader.unload(order.model)
         except ServiceError as error:
@@ -127,7 +137,7 @@ class Member:
         if self._registry is None:
             return
         views = self._registry.views()
-        self._settled = self._settled or all(view.state not in _IN_PROGRESS for view in views)
+        self._settled = self._settled or all(view.state not in _UNTRIED for view in views)
         states = tuple(VersionState(v.name, v.version, v.state.value, v.reason) for v in views)
         self.link.send(States(self._registry.ready(), self._settled, states))
 
@@ -160,6 +170,10 @@ class Member:
 
     def queue(self, model: str, version: int, rows: int) -> None:
         """Ignore what is no counter."""
+
+    def stuck(self, model: str, version: int, seconds: float) -> None:
+        """Tell the supervisor, which has another worker take this one's place."""
+        self.link.send(Stuck(model, version, seconds))
 
 
 class SharedModels:

@@ -16,7 +16,7 @@ from service.observer import BatchReport
 from service.tallies import Distribution, Tallies
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-STATES = ("PENDING", "LOADING", "VERIFYING", "READY", "DRAINING", "FAILED", "UNLOADED")
+STATES = ("PENDING", "LOADING", "VERIFYING", "WARMING", "READY", "DRAINING", "FAILED", "UNLOADED")
 _MODEL = ("model_name", "model_version")
 
 
@@ -69,6 +69,9 @@ class Metrics:
     def queue(self, model: str, version: int, rows: int) -> None:
         """Show how many rows wait."""
         self._tallies.of(model, version).queue_rows = rows
+
+    def stuck(self, model: str, version: int, seconds: float) -> None:
+        """Ignore what the log tells."""
 
     def started(self) -> None:
         """Note that an HTTP request has begun."""

@@ -48,6 +48,9 @@ class Observer(Protocol):
     def queue(self, model: str, version: int, rows: int) -> None:
         """Note how many rows of a model wait."""
 
+    def stuck(self, model: str, version: int, seconds: float) -> None:
+        """Note that a run was told to end so many seconds ago, and goes on."""
+
 
 class Observers:
     """Several observers as one; each hears of every event, in order."""
@@ -89,6 +92,11 @@ class Observers:
         for observer in self._observers:
             observer.queue(model, version, rows)
 
+    def stuck(self, model: str, version: int, seconds: float) -> None:
+        """Pass the event on."""
+        for observer in self._observers:
+            observer.stuck(model, version, seconds)
+
 
 class NullObserver:
     """An observer that notes nothing, for uses without metrics such as the command line."""
@@ -115,3 +123,6 @@ class NullObserver:
 
     def queue(self, model: str, version: int, rows: int) -> None:
         """Ignore the event."""
+
+    def stuck(self, model: str, version: int, seconds: float) -> None:
+        """Ignore it."""

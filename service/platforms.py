@@ -138,6 +138,9 @@ def hosting(around: Surroundings, asked: str = "auto") -> Hosting:
         values["allow_open"] = Implied(value=True, origin=TITLES[platform])
     values |= _CONTRACTS[platform](around)
     fallback = {} if usual is None else {"repository": Implied(usual, "the first usual folder")}
+    if platform is not Platform.NONE:
+        # It starts another server where it wants other models.
+        fallback["model_control"] = Implied("none", TITLES[platform])
     return Hosting(platform, flags, values, fallback)
 
 

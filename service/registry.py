@@ -11,8 +11,9 @@ from contextlib import asynccontextmanager
 from weakref import WeakValueDictionary
 
 from service.batcher import BatchPolicy
-from service.entry import Entry, Lease, LiveModel, Load, Means
+from service.entry import Entry
 from service.errors import ModelNotFound, ModelNotReady
+from service.lease import Lease, LiveModel
 from service.lifecycle import (
     LEAVING,
     LEGAL_MOVES,
@@ -24,7 +25,9 @@ from service.lifecycle import (
     is_ready,
 )
 from service.loader import LoadOptions, load_model
+from service.means import Load, Means
 from service.observer import Observer
+from service.planning import Held
 from service.repository import Found
 from service.serving import ServingRules
 
@@ -100,20 +103,20 @@ class Registry:
         async with self._turns.setdefault(name, asyncio.Lock()):
             yield
 
-    async def load(self, found: Sequence[Found]) -> dict[int, str]:
+    async def load(self, found: Sequence[Found], *, quiet: bool = False) -> dict[int, str]:
         """Load versions of a model and return why any failed, by version; in its turn only.
 
         What answers goes on answering until its replacement is READY, and stays, with the reason
-        to be seen, where that fails.
+        to be seen, where that fails.  ``quiet`` keeps the log free of a try that is no news.
         """
         if self._closing:
             raise ModelNotReady("the server is shutting down")
-        entries = [self._stage(one) for one in found]
+        entries = [self._stage(one, quiet=quiet) for one in found]
         await self._attempt(entries)
         return {e.found.version: e.reason for e in entries if e.state is State.FAILED}
 
-    def _stage(self, found: Found) -> Entry:
-        entry, held = Entry(found, self._means), self._held(found)
+    def _stage(self, found: Found, *, quiet: bool) -> Entry:
+        entry, held = Entry(found, self._means, quiet=quiet), self._held(found)
         if held is None or held.state is not State.READY:
             self._put(entry)
         return entry
@@ -144,6 +147,24 @@ class Registry:
             self._retire(held)
         else:
             held.reason = f"its replacement failed: {entry.reason}"
+            held.rejected = entry.found
+
+    def held(self, name: str) -> dict[int, Held]:
+        """Return what stands for each version of a model, as the plan for it needs it."""
+        entries = self._models.get(name, {})
+        return {
+            number: Held(entry.found, entry.state, entry.reason, entry.rejected)
+            for number, entry in entries.items()
+        }
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The models of which there is a version in whatever state."""
+        return frozenset(self._models)
+
+    def expect_failure(self, name: str, version: int, reason: str) -> None:
+        """Log this failure no more: another process has."""
+        self._means.failures.expect(name, version, reason)
 
     def adopt(self, name: str, rules: ServingRules) -> None:
         """Put a model's rules in force: from now on its labels name what they say."""

@@ -1,15 +1,12 @@
-"""What should be live: `plan` decides, the `Reloader` looks at the disk and has it done."""
+"""Looks at the disk and has done what the plan says: by request, or because files have changed."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import groupby
-from operator import attrgetter
+from collections.abc import Collection, Coroutine, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from service.errors import (
     ConfigurationError,
@@ -18,144 +15,18 @@ from service.errors import (
     NotInRepository,
     ServiceError,
 )
-from service.lifecycle import LEAVING, ModelView, State
+from service.fingerprints import WHOLE
+from service.lifecycle import ModelView
+from service.logs import printable
+from service.planning import Control, IndexRow, Policy, changes_of, index_rows, plan
 from service.registry import Registry
-from service.repository import Found, named, scan
-from service.serving import NEWEST, SERVING_FILE, VersionPolicy, choose
+from service.repository import Found, named, scan, scan_one
 
-ALL_MODELS = "*"
-Key = tuple[str, int]
-Mode = Literal["none", "explicit"]
 _log = logging.getLogger("onnxport.reloader")
 
 
-@dataclass(frozen=True, slots=True)
-class Control:
-    """Who decides what is live.
-
-    "none": everything on disk at the start, and nothing changes afterwards.  "explicit": the
-    named models ("*" for all) at the start, afterwards what is asked for by request.
-    """
-
-    mode: Mode = "none"
-    names: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """Which models are decided on, None for all, and their versions where no rules say it."""
-
-    names: frozenset[str] | None = None
-    versions: VersionPolicy = NEWEST
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to load, and what to unload once all of that has been loaded well."""
-
-    load: tuple[Found, ...]
-    unload: tuple[Key, ...]
-
-
-def plan(
-    found: Iterable[Found], live: Mapping[Key, State], policy: Policy, *, again: bool = False
-) -> Plan:
-    """Decide from what is on disk and what is in memory; other models than the policy's are left.
-
-    ``again`` also loads what is READY, because its files may be others than they were.
-    """
-    chosen = {(one.name, one.version): one for one in wanted(found, policy)}
-    load = (one for key, one in chosen.items() if again or live.get(key) is not State.READY)
-    unload = (
-        key
-        for key, state in sorted(live.items())
-        if key not in chosen and state not in LEAVING and _concerns(policy, key[0])
-    )
-    return Plan(tuple(load), tuple(unload))
-
-
-def wanted(found: Iterable[Found], policy: Policy) -> list[Found]:
-    """Return the versions that should be live, sorted by name and version.
-
-    A version that a label names is wanted whatever the policy says.  One that the rules ask for
-    but that is not on disk is returned with that as its problem.
-    """
-    by_name = attrgetter("name")
-    chosen: list[Found] = []
-    for name, versions in groupby(sorted(found, key=by_name), key=by_name):
-        if _concerns(policy, name):
-            chosen += _wanted_versions({one.version: one for one in versions}, policy.versions)
-    return chosen
-
-
-def _wanted_versions(found: Mapping[int, Found], default: VersionPolicy) -> list[Found]:
-    any_of_them = next(iter(found.values()))
-    rules = any_of_them.rules
-    numbers = choose(rules.versions or default, found) | set(rules.labels.values())
-    return [found.get(number) or _missing(any_of_them, number, found) for number in sorted(numbers)]
-
-
-def _missing(other: Found, number: int, found: Collection[int]) -> Found:
-    folder = other.path.parent / str(number)
-    there = ", ".join(str(version) for version in sorted(found))
-    problem = f"{folder}: not on disk, but {SERVING_FILE} asks for it; there are {there}"
-    return Found(other.name, number, folder, problem, other.rules, other.notes)
-
-
-def _concerns(policy: Policy, name: str) -> bool:
-    return policy.names is None or name in policy.names
-
-
-def at_start(
-    found: Sequence[Found],
-    control: Control,
-    *,
-    loaded: Collection[str] = (),
-    unloaded: Collection[str] = (),
-) -> list[Found]:
-    """Return what is to be loaded when a process starts.
-
-    ``loaded`` and ``unloaded`` are what was asked for by request before; such models may have
-    gone from the disk.  Raises ConfigurationError for a name of the settings that has.
-    """
-    there = sorted({one.name for one in found})
-    if control.mode != "explicit" or ALL_MODELS in control.names:
-        return wanted(found, Policy(frozenset(there) - frozenset(unloaded)))
-    for name in control.names:
-        if name not in there:
-            raise ConfigurationError(
-                f"load_model: '{name}' is not in the repository; "
-                f"it holds {', '.join(there) or 'no model'}"
-            )
-    return wanted(found, Policy(frozenset({*control.names, *loaded}) - frozenset(unloaded)))
-
-
-@dataclass(frozen=True, slots=True)
-class IndexRow:
-    """One line of the index; a model that was never loaded has neither version nor state."""
-
-    name: str
-    version: int | None = None
-    state: State | None = None
-    reason: str = ""
-
-
-def index_rows(
-    views: Iterable[ModelView], unloaded: Mapping[str, Collection[int]], on_disk: Iterable[str]
-) -> list[IndexRow]:
-    """Return what is in memory, what was unloaded by request, and by name what else there is."""
-    rows = {(v.name, v.version): IndexRow(v.name, v.version, v.state, v.reason) for v in views}
-    for name, versions in unloaded.items():
-        for version in versions:
-            row = IndexRow(name, version, State.UNLOADED, "unloaded")
-            rows.setdefault((name, version), row)
-    known = {name for name, _ in rows}
-    rest = [IndexRow(name) for name in on_disk if name not in known]
-    return sorted([*rows.values(), *rest], key=lambda row: (row.name, row.version or 0))
-
-
 class Reloader:
-    """Loads and unloads by request, one request a model at a time."""
+    """Loads and unloads, one request or change of a model at a time."""
 
     def __init__(
         self, registry: Registry, repository: Path, control: Control, *, model_name: str = ""
@@ -187,6 +58,22 @@ class Reloader:
         """
         self._require_control("unloaded")
         await self._see_through(self._unload(name))
+
+    async def sync(
+        self,
+        name: str,
+        *,
+        settling: Collection[str] = (),
+        retry: bool = False,
+        quiet: bool = False,
+    ) -> None:
+        """Bring what is live of a model in line with the disk; `WHOLE` is all there is.
+
+        Versions that are ``settling`` stay as they are.  What failed is tried again only if its
+        files have changed, or with ``retry``; ``quiet`` keeps the log free of a try that others
+        have told of.  Raises LoadRefused with the reasons of all that should be READY and is not.
+        """
+        await self._see_through(self._sync(name, settling, retry=retry, quiet=quiet))
 
     async def index(self, views: Sequence[ModelView] | None = None) -> list[IndexRow]:
         """Return everything in memory and on disk, sorted by name and version.
@@ -236,6 +123,51 @@ class Reloader:
                 raise LoadRefused(name, reasons)
             self._registry.adopt(name, found[0].rules)
             self._registry.unload(name, [version for _, version in todo.unload])
+
+    async def _sync(
+        self, unit: str, settling: Collection[str], *, retry: bool, quiet: bool
+    ) -> None:
+        names = {printable(unit)}
+        if unit == WHOLE:
+            names = {one.name for one in await self._on_disk(WHOLE)} | self._registry.names
+        reasons = {}
+        for name in sorted(names):
+            async with self._registry.turn(name):
+                found = [one for one in await self._on_disk(unit) if one.name == name]
+                failed = await self._follow(name, found, settling, retry=retry, quiet=quiet)
+            if failed:
+                reasons[name] = failed
+        for name, failed in reasons.items():
+            raise LoadRefused(name, failed)
+
+    async def _follow(
+        self,
+        name: str,
+        found: Sequence[Found],
+        settling: Collection[str],
+        *,
+        retry: bool,
+        quiet: bool,
+    ) -> dict[int, str]:
+        """Load and unload what the disk asks for, and return why what is wanted is not READY."""
+        held = self._registry.held(name)
+        changes = changes_of(found, held, settling=settling, retry=retry)
+        live = {(name, version): one.state for version, one in held.items()}
+        todo = plan(found, live, Policy(frozenset({name})), changes)
+        failed = await self._registry.load(todo.load, quiet=quiet or retry) if todo.load else {}
+        failed |= {version: held[version].reason for _, version in todo.refused}
+        if failed:
+            return failed
+        if found:
+            self._registry.adopt(name, found[0].rules)
+        self._registry.unload(name, [version for _, version in todo.unload])
+        return failed
+
+    async def _on_disk(self, unit: str) -> list[Found]:
+        """Return the versions of a model, or everything; ConfigurationError for no repository."""
+        if unit != WHOLE:
+            return await asyncio.to_thread(scan_one, self._repository, unit)
+        return named(await asyncio.to_thread(scan, self._repository), self._model_name)
 
     async def _unload(self, name: str) -> None:
         async with self._registry.turn(name):

@@ -10,6 +10,7 @@ from pathlib import Path
 from service.bundle import is_bundle, is_version
 from service.contract import MODEL_FILE
 from service.errors import ConfigurationError
+from service.fingerprints import fingerprint_of
 from service.graph import ORT_SUFFIX
 from service.logs import printable
 from service.serving import SERVING_FILE, ServingRules, read_rules
@@ -26,7 +27,8 @@ class Found:
     """One version of one model; ``problem`` says why it cannot be loaded, "" if it can be tried.
 
     ``rules`` are those of the whole model, from its `serving.toml`; ``notes`` are what its user
-    should know of the model's folder.
+    should know of the model's folder.  ``fingerprint`` says how its files looked when it was
+    found, "" if nobody has looked.
     """
 
     name: str
@@ -35,6 +37,12 @@ class Found:
     problem: str = ""
     rules: ServingRules = field(default_factory=ServingRules)
     notes: tuple[str, ...] = ()
+    fingerprint: str = field(default="", compare=False)
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether its files are others than those that were found."""
+        return bool(self.fingerprint) and fingerprint_of(self.path) != self.fingerprint
 
     @property
     def model_file(self) -> Path:
@@ -79,6 +87,28 @@ def scan(path: Path) -> list[Found]:
     bundle, or one ``.onnx`` or ``.ort`` file.  Hidden names are ignored.  Raises
     ConfigurationError if there is nothing of the kind.
     """
+    return [_stamped(found) for found in _scan(path)]
+
+
+def scan_one(repository: Path, name: str) -> list[Found]:
+    """Return the versions of one model in a repository, none if it has gone.
+
+    Raises ConfigurationError if the repository itself has.
+    """
+    if not repository.is_dir():
+        raise ConfigurationError(f"{repository}: no such folder")
+    for entry in (repository / name, *(repository / f"{name}{suffix}" for suffix in _SUFFIXES)):
+        versions = _model_or_trouble(entry)
+        if versions:
+            return [_stamped(found) for found in versions]
+    return []
+
+
+def _stamped(found: Found) -> Found:
+    return replace(found, fingerprint=fingerprint_of(found.path))
+
+
+def _scan(path: Path) -> list[Found]:
     if path.is_file():
         return [_file(path)]
     if not path.is_dir():
@@ -114,14 +144,18 @@ def _repository(root: Path) -> Iterator[list[Found]]:
     for entry in sorted(root.iterdir()):
         if entry.name.startswith("."):
             continue
-        try:
-            versions = _model(entry)
-        except OSError as error:
-            # What cannot be read is this one model's trouble.
-            problem = f"{entry}: {error.strerror}"
-            versions = [replace(_found(entry.name, 1, entry), problem=problem)]
+        versions = _model_or_trouble(entry)
         if versions:
             yield versions
+
+
+def _model_or_trouble(entry: Path) -> list[Found]:
+    try:
+        return _model(entry)
+    except OSError as error:
+        # What cannot be read is this one model's trouble.
+        problem = f"{entry}: {error.strerror}"
+        return [replace(_found(entry.name, 1, entry), problem=problem)]
 
 
 def _model(entry: Path) -> list[Found]:

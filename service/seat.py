@@ -32,7 +32,8 @@ class Seat:
     only from when its models have settled.  ``given`` is when it last got a connection, counted
     over all workers.  ``full`` says that its socket holds no more connections; ``pending`` are
     connections that it was sent and has not said to have taken.
-    ``desired`` is what had been loaded and unloaded by request when it started.
+    ``desired`` is what had been loaded and unloaded by request when it started.  ``leaving`` says
+    that it was told to make room, ``unanswered`` how many pings it has not answered.
     """
 
     number: int
@@ -42,6 +43,8 @@ class Seat:
     settled: bool = False
     full: bool = False
     restarted: bool = False
+    leaving: bool = False
+    unanswered: int = 0
     open: int = 0
     given: int = 0
     states: States | None = None
@@ -58,7 +61,8 @@ class Seat:
     @property
     def post(self) -> Post:
         """The worker as the one who hands out connections sees it."""
-        return Post(self.number, self.open, self.given, self.up and not self.full, self.settled)
+        able = self.up and not self.full and not self.leaving
+        return Post(self.number, self.open, self.given, able, self.settled)
 
     def begin(self, child: Child, writer: Outlet) -> None:
         """Take a new process in."""
@@ -70,7 +74,8 @@ class Seat:
         if self.child is not None:
             self.child.close()
         self.child = self.writer = self.states = self.snapshot = None
-        self.up = self.settled = self.full = False
+        self.up = self.settled = self.full = self.leaving = False
+        self.unanswered = 0
         self.restarted = True
         self.open = 0
 

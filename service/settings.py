@@ -102,8 +102,16 @@ class Settings(AccessSettings):
     quarantine_deaths: int = Field(
         3, ge=1, le=100, description="How often in ten minutes a model may end its worker."
     )
-    model_control: Literal["none", "explicit"] = Field(
-        "none", description="None: all models at the start; explicit: what is asked for."
+    hang_timeout: Seconds = Field(
+        10, description="Seconds without a sign of life after which a worker is replaced."
+    )
+    model_control: Literal["none", "poll", "explicit"] = Field(
+        "poll",
+        description="Poll: what is on disk; none: the same, but only at the start; explicit: what "
+        "is asked for.",
+    )
+    poll_interval: float = Field(
+        1, ge=0.05, le=86_400, description="Seconds between looks at the repository."
     )
     load_model: Names = Field(
         (), description="With model_control explicit, the models to load at the start, * for all."

@@ -167,6 +167,9 @@ class Statistics:
     def queue(self, model: str, version: int, rows: int) -> None:
         """Ignore what is no counter."""
 
+    def stuck(self, model: str, version: int, seconds: float) -> None:
+        """Ignore what the log tells."""
+
     def _known(self, model: str, version: int) -> Counters:
         return self._counters.setdefault((model, version), Counters())
 

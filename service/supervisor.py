@@ -12,18 +12,32 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Final
 
-from service import blackbox, logs
+from service import logs
+from service.care import Care
 from service.children import Child, exit_words, spawn_worker
-from service.control import Closed, Culprit, Decoder, Go, Message, Prepared, Stop, Taken, Unable, Up
+from service.control import (
+    Closed,
+    Decoder,
+    Go,
+    Message,
+    Pong,
+    Prepared,
+    Stop,
+    Stuck,
+    Taken,
+    Unable,
+    Up,
+)
 from service.desk import Desk
 from service.errors import ControlBroken
 from service.fleet import restart_plan
 from service.handout import Handout
 from service.listener import address_of
 from service.logs import printable
-from service.quarantine import Death, reason_of, suspects, too_often
+from service.poller import Poller
 from service.seat import Seat
 
 _log = logging.getLogger("onnxport.supervisor")
@@ -34,6 +48,15 @@ _CONFIGURATION: Final = "configuration"
 
 
 @dataclass(frozen=True, slots=True)
+class Poll:
+    """That what is served follows the disk; ``whole`` is as `service.fingerprints.look` has it."""
+
+    repository: str
+    interval: float
+    whole: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Options:
     """What the supervisor itself needs of the settings; ``settings`` is passed on to workers."""
 
@@ -41,10 +64,12 @@ class Options:
     threads: int
     grace: float
     quarantine_deaths: int
+    hang_timeout: float
     log_level: str
     log_format: logs.Style
     settings: dict[str, Any]
     secure: bool = False
+    poll: Poll | None = None
     notices: tuple[str, ...] = ()
 
     def as_json(self) -> bytes:
@@ -55,7 +80,9 @@ class Options:
     def from_json(cls, text: bytes) -> Options:
         """Return what `as_json` has written."""
         members = json.loads(text)
-        return cls(**{**members, "notices": tuple(members["notices"])})
+        poll = members["poll"]
+        changed = {"notices": tuple(members["notices"]), "poll": Poll(**poll) if poll else None}
+        return cls(**{**members, **changed})
 
 
 class CannotStart(Exception):
@@ -79,9 +106,21 @@ class Supervisor:
         self._seats = {number: Seat(number) for number in range(1, options.workers + 1)}
         self._handout = Handout(listeners, self._seats)
         self._desk = Desk(self._seats)
-        self._deaths: dict[tuple[str, int, str], list[Death]] = {}
+        self._care = Care(
+            self._seats,
+            self._desk,
+            deaths=options.quarantine_deaths,
+            hang_timeout=options.hang_timeout,
+            grace=options.grace,
+        )
+        poll = options.poll
+        self._poller: Poller | None = None
+        if poll is not None:
+            folder = Path(poll.repository)
+            self._poller = Poller(folder, self._desk.sync, interval=poll.interval, whole=poll.whole)
         self._announced = False
         self._asked_to_end = asyncio.Event()
+        self._somebody_up = asyncio.Event()
         self._ending = False
 
     async def run(self) -> None:
@@ -91,10 +130,15 @@ class Supervisor:
             loop.add_signal_handler(number, self._signalled, number)
         keeping = [asyncio.create_task(self._keep(seat)) for seat in self._seats.values()]
         asked = asyncio.create_task(self._asked_to_end.wait())
+        beside = [asyncio.create_task(work) for work in (self._poll(), self._care.watch())]
         try:
             await asyncio.wait([asked, *keeping], return_when=asyncio.FIRST_COMPLETED)
+            for task in beside:
+                task.cancel()
             await self._end(keeping)
         finally:
+            for task in beside:
+                task.cancel()
             self._kill()
             asked.cancel()
             self._desk.close()
@@ -102,6 +146,12 @@ class Supervisor:
         for ended in await asyncio.gather(*keeping, return_exceptions=True):
             if ended is not None:
                 raise ended
+
+    async def _poll(self) -> None:
+        """Follow the disk once there is a worker to be told."""
+        if self._poller is not None:
+            await self._somebody_up.wait()
+            await self._poller.run()
 
     def _signalled(self, number: int) -> None:
         if self._asked_to_end.is_set():
@@ -185,6 +235,9 @@ class Supervisor:
                 self._hear(seat, message)
 
     def _hear(self, seat: Seat, message: Message) -> None:
+        if isinstance(message, Pong):
+            self._care.alive(seat)
+            return
         if isinstance(message, Closed):
             seat.open -= message.count
             return
@@ -195,20 +248,32 @@ class Supervisor:
             self._announce(message)
             seat.send(Go())
         elif isinstance(message, Up):
-            seat.up = True
-            pid = seat.child.process.pid if seat.child else 0
-            _log.info("worker %d takes connections", seat.number, extra={"fields": {"pid": pid}})
-            self._desk.greet(seat)
-            if self._ending:
-                seat.send(Stop())
+            self._is_up(seat)
+        elif isinstance(message, Stuck):
+            self._care.stuck(seat, message)
         elif isinstance(message, Unable):
-            if not self._announced:
-                self._ending = True
-                raise CannotStart(message)
-            _log.error("worker %d cannot start: %s", seat.number, printable(message.text))
+            self._is_unable(seat, message)
         else:
             self._desk.hear(seat, message)
         self._handout.update()
+
+    def _is_up(self, seat: Seat) -> None:
+        seat.up = True
+        pid = seat.child.process.pid if seat.child else 0
+        _log.info("worker %d takes connections", seat.number, extra={"fields": {"pid": pid}})
+        self._desk.greet(seat)
+        self._somebody_up.set()
+        if self._poller is not None:
+            # What has changed while it started is new to this one only.
+            self._poller.look_anew()
+        if self._ending:
+            seat.send(Stop())
+
+    def _is_unable(self, seat: Seat, message: Unable) -> None:
+        if not self._announced:
+            self._ending = True
+            raise CannotStart(message)
+        _log.error("worker %d cannot start: %s", seat.number, printable(message.text))
 
     def _announce(self, prepared: Prepared) -> None:
         """Say once what the first worker has found."""
@@ -231,9 +296,10 @@ class Supervisor:
         """Reap the process, keep what it had counted, and blame what ended it."""
         code = await _reap(child)
         if not self._ending:
-            _log.error("worker %d ended %s", seat.number, exit_words(code))
+            level = logging.INFO if seat.leaving and not code else logging.ERROR
+            _log.log(level, "worker %d ended %s", seat.number, exit_words(code))
         if code < 0 and not self._ending:
-            self._blame(child.box, -code)
+            self._care.blame(child.box, -code)
         self._desk.lost(seat)
         seat.leave()
         self._handout.lost(seat)
@@ -241,20 +307,6 @@ class Supervisor:
             self._ending = True
             raise CannotStart(Unable("internal", f"a worker ended {exit_words(code)} at its start"))
         self._desk.post()
-
-    def _blame(self, box: int, number: int) -> None:
-        marks = blackbox.read_marks(box)
-        now = time.monotonic()
-        for mark in suspects(marks, number, blackbox.read_trace(box)):
-            doing = "being loaded" if mark.loading else "running"
-            _log.error("model %s version %d was %s", printable(mark.model), mark.version, doing)
-            deaths = self._deaths.setdefault((mark.model, mark.version, mark.fingerprint), [])
-            deaths.append(Death(mark, now))
-            if too_often(deaths, now, self._options.quarantine_deaths):
-                reason = reason_of(deaths, now)
-                self._desk.condemn(Culprit(mark.model, mark.version, mark.fingerprint, reason))
-                # Whoever loads it by request gets as many tries as at first.
-                deaths.clear()
 
 
 async def _reap(child: Child) -> int:

@@ -25,7 +25,8 @@ class ThreadRuns:
     ) -> None:
         """Keep the parts; ``on_end`` is called on this loop, once a run, whatever became of it.
 
-        ``on_stuck`` gets the seconds that a run has gone on although it was told to end.
+        ``on_stuck`` gets the seconds that a run has gone on although it was told to end.  Such a
+        run counts no longer, since nobody waits for it and nobody knows whether it ever ends.
         """
         self._executor = executor
         self._clock = clock
@@ -73,4 +74,5 @@ class ThreadRuns:
 
     def _check(self, run: Run, stopped_at: float) -> None:
         if run in self._running:
+            self._running.discard(run)
             self._on_stuck(self._clock() - stopped_at)

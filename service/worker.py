@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ctypes
 import logging
+import os
 import signal
 import socket
 import ssl
@@ -21,7 +22,7 @@ from service.announcement import announcement, announcement_text
 from service.app import control_of, create_app, first_models, open_warning
 from service.blackbox import BlackBox
 from service.children import ignore_signals
-from service.control import Closed, Go, Message, Prepared, Stop, Taken, Unable, Up
+from service.control import Closed, Go, Leave, Message, Prepared, Stop, Taken, Unable, Up
 from service.errors import ControlBroken, ServiceError
 from service.guarded import Quarantine
 from service.link import Link
@@ -176,6 +177,7 @@ class WorkerServer(uvicorn.Server):
         self._tls = tls
         self._intake: Intake | None = None
         self._may_go = asyncio.Event()
+        self.leaving = False
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -203,6 +205,9 @@ class WorkerServer(uvicorn.Server):
             self._may_go.set()
         elif isinstance(message, Stop):
             self.should_exit = True
+        elif isinstance(message, Leave):
+            # Connections are closed as their answers are out; who runs on nobody waits for.
+            self.leaving = self.should_exit = True
         else:
             self._member.hear(message)
 
@@ -259,11 +264,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     config = server_config(app, settings)
     link.say(_prepared(settings, found, member))
 
-    async def serve() -> None:
-        await WorkerServer(config, app.state.edge, member, source, tls).run_until_stopped()
+    async def serve() -> bool:
+        server = WorkerServer(config, app.state.edge, member, source, tls)
+        await server.run_until_stopped()
+        return server.leaving
 
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-        runner.run(serve())
+        leaving = runner.run(serve())
+    if leaving:
+        # A run goes on, and must not find the libraries that it needs taken apart.
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def server_config(app: Callable[..., Any], settings: Settings) -> uvicorn.Config:

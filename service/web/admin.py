@@ -13,7 +13,7 @@ from service.access import ANYBODY
 from service.arrays import kind_of
 from service.errors import InvalidRequest, NotBuilt
 from service.lifecycle import State
-from service.reloader import IndexRow
+from service.planning import IndexRow
 from service.web import fields, wire
 from service.web.exchange import CALLER, WebParts, headers_of, json_response, read_body
 
@@ -22,6 +22,7 @@ _STATES: Mapping[State, str] = {
     State.PENDING: "LOADING",
     State.LOADING: "LOADING",
     State.VERIFYING: "LOADING",
+    State.WARMING: "LOADING",
     State.READY: "READY",
     State.DRAINING: "UNLOADING",
     State.FAILED: "UNAVAILABLE",

@@ -15,9 +15,9 @@ from starlette.types import Receive, Scope, Send
 
 from service.errors import InvalidRequest
 from service.inference import OnDone, Prediction
+from service.planning import IndexRow
 from service.predictor import Answered
 from service.registry import ModelView
-from service.reloader import IndexRow
 from service.statistics import History
 from service.tensors import Tensors
 from service.web.auditor import Auditor

@@ -154,7 +154,7 @@ def test_a_default_model_that_is_not_there(repository: Path) -> None:
     """Where nothing is loaded later, its roads could never answer: the mistake is told at once."""
     models.write_doubler(repository / "a.onnx")
     with pytest.raises(ConfigurationError) as caught:
-        create_app(Settings(repository=repository, default_model="typo"))
+        create_app(Settings(repository=repository, default_model="typo", model_control="none"))
     assert str(caught.value) == (
         "default_model: 'typo' is not in the repository; it holds a, doubler"
     )

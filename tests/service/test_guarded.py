@@ -13,7 +13,8 @@ from service.blackbox import BlackBox, Mark, make_memory, read_marks
 from service.control import Culprit
 from service.engine import Stop
 from service.errors import BundleError, Quarantined
-from service.guarded import Quarantine, fingerprint_of
+from service.fingerprints import fingerprint_of
+from service.guarded import Quarantine
 from service.loader import Loaded, LoadOptions
 from service.pipeline import make_pipeline
 from service.repository import Found, scan

@@ -16,7 +16,7 @@ from service.errors import (
     NotInRepository,
 )
 from service.lifecycle import State
-from service.reloader import Control, IndexRow
+from service.planning import Control, IndexRow
 from tests.support.loads import chance, closed, put_model, rig, running, settled, states
 
 EXPLICIT = Control("explicit")

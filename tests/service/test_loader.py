@@ -55,7 +55,7 @@ def test_a_bundle_is_proved_and_answers(tmp_path: Path) -> None:
     bundle = models.text_bundle(tmp_path)
     steps: list[str] = []
     model = load_model(found(bundle.path), LoadOptions(max_rows=4), steps.append)
-    assert steps == ["VERIFYING"]
+    assert steps == ["VERIFYING", "WARMING"]
     inputs = model.pipeline.collate([model.pipeline.parse("one two three four five")])
     assert model.engine.run(inputs, ["scores"])["scores"].argmax() == 1
 

@@ -32,12 +32,13 @@ from service.control import (
     encode,
 )
 from service.errors import ControlBroken, ModelNotFound, ModelNotReady, Reported
-from service.guarded import Quarantine, fingerprint_of
+from service.fingerprints import fingerprint_of
+from service.guarded import Quarantine
 from service.lifecycle import State
 from service.link import Link
 from service.member import Member, SharedModels, SharedRepository
 from service.metrics import Metrics
-from service.reloader import Control
+from service.planning import Control
 from service.statistics import Statistics
 from tests.support.loads import PATIENCE, Loads, Rig, put_model, rig
 

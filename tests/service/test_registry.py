@@ -56,8 +56,12 @@ def test_when_a_server_is_ready(
 def test_the_moves_of_a_version() -> None:
     """Every state has its moves; only what was proved is ready, and nothing leaves the end."""
     assert set(LEGAL_MOVES) == set(State)
-    assert {s for s, moves in LEGAL_MOVES.items() if READY in moves} == {State.VERIFYING}
-    assert {s for s, moves in LEGAL_MOVES.items() if FAILED in moves} == {LOADING, State.VERIFYING}
+    assert {s for s, moves in LEGAL_MOVES.items() if READY in moves} == {State.WARMING}
+    assert {s for s, moves in LEGAL_MOVES.items() if FAILED in moves} == {
+        LOADING,
+        State.VERIFYING,
+        State.WARMING,
+    }
     assert {s for s, moves in LEGAL_MOVES.items() if not moves} == {State.UNLOADED}
     reached, front = set(), {State.PENDING}
     while front:
@@ -134,7 +138,7 @@ async def test_a_model_on_its_way_to_traffic(doubler: Found) -> None:
     assert [spec.name for spec in (*after.inputs, *after.outputs)] == ["x", "y"]
     assert after.info["kind"] == "onnx"
     assert bench.registry.ready()
-    assert bench.states("doubler") == ["PENDING", "LOADING", "VERIFYING", "READY"]
+    assert bench.states("doubler") == ["PENDING", "LOADING", "VERIFYING", "WARMING", "READY"]
     await bench.registry.aclose()
 
 
@@ -367,5 +371,5 @@ async def test_steps_are_logged(doubler: Found, caplog: pytest.LogCaptureFixture
     bench = Bench([doubler])
     await bench.loaded()
     await bench.registry.aclose()
-    for state in ("LOADING", "VERIFYING", "READY", "DRAINING", "UNLOADED"):
+    for state in ("LOADING", "VERIFYING", "WARMING", "READY", "DRAINING", "UNLOADED"):
         assert f"model doubler version 1: {state}" in caplog.text

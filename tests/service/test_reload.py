@@ -16,7 +16,7 @@ from service.errors import (
 )
 from service.lifecycle import State
 from service.observer import BatchReport, NullObserver
-from service.reloader import Control
+from service.planning import Control
 from tests.support.loads import chance, closed, put_model, rig, running, settled, states
 
 ALL = Control("explicit", ("*",))

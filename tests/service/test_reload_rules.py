@@ -13,7 +13,7 @@ from service.errors import (
     ModelNotFound,
 )
 from service.lifecycle import State
-from service.reloader import Control
+from service.planning import Control
 from tests.support.loads import chance, closed, put_model, rig, states
 
 EXPLICIT = Control("explicit")

@@ -71,15 +71,15 @@ def test_lists_are_written_with_commas_or_as_lists(monkeypatch: pytest.MonkeyPat
 
 
 def test_which_models_are_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All at the start and no other, or those that are named: a flag may be repeated."""
-    assert (load_settings({}).model_control, load_settings({}).load_model) == ("none", ())
+    """What is on disk, or those that are named: a flag may be repeated."""
+    assert (load_settings({}).model_control, load_settings({}).load_model) == ("poll", ())
     flags: dict[str, object] = {"model_control": "explicit", "load_model": ["a", "b,c"]}
     assert load_settings(flags).load_model == ("a", "b", "c")
     monkeypatch.setenv("ONNXPORT_LOAD_MODEL", "*")
     assert load_settings({"model_control": "explicit"}).load_model == ("*",)
     text = refusal({})
     assert "load_model *: needs model_control explicit" in text
-    assert "'none' or 'explicit'" in refusal({"model_control": "sometimes"})
+    assert "'none', 'poll' or 'explicit'" in refusal({"model_control": "sometimes"})
 
 
 def test_unknown_keys_are_refused_with_a_suggestion(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from service.batcher import Timings
 from service.errors import ModelNotFound, ServiceError
 from service.inference import OnDone, Prediction
+from service.planning import IndexRow
 from service.predictor import Answered
 from service.registry import ModelView, State
-from service.reloader import IndexRow
 from service.tensors import Tensors, TensorSpec
 
 TIMINGS = Timings(queue=0.0, infer=0.0, batch_rows=1)

@@ -322,3 +322,39 @@ def write_deadly_constant(path: Path) -> Path:
         outputs=[value("y", TensorProto.INT32, "n")],
         constants=constants,
     )
+
+
+def write_toil(path: Path) -> Path:
+    """Write y = x, after one node that takes time with the square of x and cannot be stopped.
+
+    A hundred thousand are some six seconds.
+    """
+    return write_model(
+        path,
+        [
+            node("ReduceMax", ["x"], ["most"], keepdims=0),
+            node("Range", ["zero", "most", "one"], ["corners"]),
+            node("Unsqueeze", ["corners", "first"], ["near"]),
+            node("Add", ["near", "half"], ["far"]),
+            node("Concat", ["near", "near", "far", "far"], ["flat"], axis=1),
+            node("Unsqueeze", ["flat", "axis"], ["boxes"]),
+            node("Unsqueeze", ["corners", "axes"], ["scores"]),
+            node("NonMaxSuppression", ["boxes", "scores", "all"], ["kept"]),
+            node("Shape", ["kept"], ["found"]),
+            node("ReduceSum", ["found"], ["count"], keepdims=0),
+            node("Cast", ["count"], ["number"], to=FLOAT),
+            node("Mul", ["number", "zero"], ["nothing"]),
+            node("Add", ["x", "nothing"], ["y"]),
+        ],
+        inputs=[value("x", FLOAT, "n", 1)],
+        outputs=[value("y", FLOAT, "n", 1)],
+        constants={
+            "zero": np.asarray(0, np.float32),
+            "one": np.asarray(1, np.float32),
+            "half": np.asarray(0.5, np.float32),
+            "first": np.asarray([1]),
+            "axis": np.asarray([0]),
+            "axes": np.asarray([0, 1]),
+            "all": np.asarray([2**31]),
+        },
+    )

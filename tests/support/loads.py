@@ -16,15 +16,16 @@ import numpy as np
 from service.batcher import BatchPolicy
 from service.contract import MODEL_FILE, Contract, InputContract, OutputContract, TensorPipeline
 from service.engine import Stop
-from service.entry import Load
 from service.errors import BundleError, EngineFailure
 from service.lifecycle import State
 from service.loader import Loaded, LoadOptions
+from service.means import Load
 from service.observer import Observer
 from service.pipeline import make_pipeline
+from service.planning import Control, at_start
 from service.predictor import Predictor
 from service.registry import Readiness, Registry
-from service.reloader import Control, Reloader, at_start
+from service.reloader import Reloader
 from service.repository import Found, scan
 from service.statistics import Statistics
 from service.tensors import Tensor, Tensors, TensorSpec

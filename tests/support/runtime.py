@@ -104,6 +104,7 @@ class Witness:
     refusals: list[str] = field(default_factory=list)
     batches: list[BatchReport] = field(default_factory=list)
     queues: list[int] = field(default_factory=list)
+    sick: list[tuple[str, int]] = field(default_factory=list)
 
     def model_state(self, model: str, version: int, state: str) -> None:
         """Remember the state."""
@@ -132,6 +133,10 @@ class Witness:
     def queue(self, model: str, version: int, rows: int) -> None:
         """Remember the length."""
         self.queues.append(rows)
+
+    def stuck(self, model: str, version: int, seconds: float) -> None:
+        """Remember whose run does not end."""
+        self.sick.append((model, version))
 
 
 def write_distribution(site: Path, name: str) -> None:

@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from service.app import create_app
 from service.lifecycle import State
-from service.reloader import IndexRow
+from service.planning import IndexRow
 from service.settings import Settings
 from tests.support import models
 from tests.support.apps import make_app
@@ -177,7 +177,7 @@ async def test_by_default_nothing_is_loaded_by_request(client: httpx.AsyncClient
     """503 with the setting that would allow it; retrying would not help, so nothing advises it."""
     for answer in (await load(client, "pair"), await unload(client, "pair")):
         assert answer.status_code == 503
-        assert "model_control is none" in answer.json()["error"]
+        assert "model_control is poll" in answer.json()["error"]
         assert "retry-after" not in answer.headers
     rows = {row["name"]: row["state"] for row in await index(client)}
     assert (rows["pair"], rows["broken"]) == ("READY", "UNAVAILABLE")

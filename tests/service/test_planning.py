@@ -9,7 +9,8 @@ import pytest
 
 from service.errors import ConfigurationError
 from service.lifecycle import ModelView, State
-from service.reloader import (
+from service.planning import (
+    Asked,
     Control,
     IndexRow,
     Plan,
@@ -162,8 +163,8 @@ def test_what_was_asked_for_holds_for_a_process_that_starts_later() -> None:
     """Loaded models are added, unloaded ones left out; what has gone from the disk is no error."""
     explicit = Control("explicit", (FOUND[0].name,))
     names = {one.name for one in FOUND}
-    added = at_start(FOUND, explicit, loaded=[*names, "gone"])
+    added = at_start(FOUND, explicit, Asked(loaded=[*names, "gone"]))
     assert {one.name for one in added} == names
-    assert at_start(FOUND, explicit, unloaded=[FOUND[0].name]) == []
-    rest = at_start(FOUND, Control("explicit", ("*",)), unloaded=[FOUND[0].name])
+    assert at_start(FOUND, explicit, Asked(unloaded=[FOUND[0].name])) == []
+    rest = at_start(FOUND, Control("explicit", ("*",)), Asked(unloaded=[FOUND[0].name]))
     assert {one.name for one in rest} == names - {FOUND[0].name}
