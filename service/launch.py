@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import NoReturn
 
+from service.admission import Limits, memory_for
 from service.children import command_of, environment, inheritable
 from service.cpu import usable_cores
 from service.errors import ConfigurationError
@@ -59,8 +60,15 @@ def options_of(settings: Settings, ignored: Sequence[str] = ()) -> Options:
         log_level=settings.log_level,
         log_format=settings.log_format,
         settings=settings.model_dump(mode="json"),
+        admission=limits_of(settings, cuda=cuda),
+        admissions=usable_cores(),
         notices=(f"flags of KServe without a meaning here: {flags}",) if flags else (),
     )
+
+
+def limits_of(settings: Settings, *, cuda: bool) -> Limits:
+    """Return what the proof of one version may cost."""
+    return Limits(settings.admission_timeout, memory_for(settings.admission_memory, cuda=cuda))
 
 
 def uses_cuda(providers: str | Sequence[str], devices: Path = _DEVICES) -> bool:

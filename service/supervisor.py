@@ -11,15 +11,17 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from service import blackbox, logs
+from service.admission import Limits
 from service.children import Child, exit_words, spawn_worker
 from service.control import Closed, Culprit, Decoder, Go, Message, Prepared, Stop, Taken, Unable, Up
 from service.desk import Desk
 from service.errors import ControlBroken
 from service.fleet import restart_plan
+from service.gate import Gate
 from service.handout import Handout
 from service.listener import address_of
 from service.logs import printable
@@ -35,7 +37,10 @@ _CONFIGURATION: Final = "configuration"
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the supervisor itself needs of the settings; ``settings`` is passed on to workers."""
+    """What the supervisor itself needs of the settings; ``settings`` is passed on to workers.
+
+    ``admissions`` are the proofs that may run side by side, each within ``admission``.
+    """
 
     workers: int
     threads: int
@@ -44,6 +49,8 @@ class Options:
     log_level: str
     log_format: logs.Style
     settings: dict[str, Any]
+    admission: Limits = field(default_factory=Limits)
+    admissions: int = 1
     notices: tuple[str, ...] = ()
 
     def as_json(self) -> bytes:
@@ -54,7 +61,8 @@ class Options:
     def from_json(cls, text: bytes) -> Options:
         """Return what `as_json` has written."""
         members = json.loads(text)
-        return cls(**{**members, "notices": tuple(members["notices"])})
+        admission, notices = Limits(**members["admission"]), tuple(members["notices"])
+        return cls(**{**members, "admission": admission, "notices": notices})
 
 
 class CannotStart(Exception):
@@ -75,7 +83,8 @@ class Supervisor:
         self._address = address_of(listener)
         self._seats = {number: Seat(number) for number in range(1, options.workers + 1)}
         self._handout = Handout(listener, self._seats)
-        self._desk = Desk(self._seats)
+        self._gate = Gate(options.admission, at_once=options.admissions)
+        self._desk = Desk(self._seats, self._gate)
         self._deaths: dict[tuple[str, int, str], list[Death]] = {}
         self._announced = False
         self._asked_to_end = asyncio.Event()
@@ -114,6 +123,7 @@ class Supervisor:
         self._asked_to_end.set()
         # Whoever wants the server to be taken out of a balancer first waits before this line.
         self._handout.close()
+        self._gate.close()
         for seat in self._seats.values():
             if seat.up:
                 seat.send(Stop())
@@ -126,6 +136,7 @@ class Supervisor:
             await asyncio.wait(late)
 
     def _kill(self) -> None:
+        self._gate.close()
         for seat in self._seats.values():
             if seat.child is not None:
                 seat.child.process.kill()

@@ -225,7 +225,10 @@ def record(
             answers = network(*inputs)
         for name, answer in zip(names, answers, strict=True):
             expected[name].append(answer[0].numpy())
-    return Golden(tuple(raws), media_type, {n: tuple(rows) for n, rows in expected.items()})
+    rows = {name: tuple(answers) for name, answers in expected.items()}
+    labels = contract.labels or []
+    words = tuple(labels[int(scores.argmax())] for scores in rows[contract.answer.name] if labels)
+    return Golden(tuple(raws), media_type, rows, words)
 
 
 def write_texts(

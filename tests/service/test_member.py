@@ -93,7 +93,7 @@ async def office(repository: Path) -> AsyncIterator[Office]:
     memory = make_memory()
     with ours, theirs:
         loads = Loads()
-        quarantine = Quarantine(BlackBox(memory), load=loads)
+        quarantine = Quarantine(BlackBox(memory), prepare=loads.prepare)
         member = Member(START, Link(ours), quarantine)
         async with rig(repository, ALL, observer=member, loads=loads, load=quarantine.load) as made:
             member.join(made.registry, made.reloader, Metrics("0"), Statistics())
