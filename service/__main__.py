@@ -35,6 +35,7 @@ RepositoryOption = Annotated[
 ]
 FAILURE_EXIT: Final = 1
 USAGE_EXIT: Final = 2
+REFUSED_EXIT: Final = 3
 _KSERVE: Final = "kserve_"
 
 
@@ -222,23 +223,25 @@ def _verify(
     path: Annotated[Path, typer.Argument(help="A repository, one bundle, or one .onnx file.")],
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Prove the models at PATH as a server would before it takes traffic; exit 1 if one fails."""
+    """Prove the models at PATH as a server would before it takes traffic; exit 3 if one fails."""
     settings = load_settings({})
 
     from service import inspection, local, printing
-    from service.app import load_options
+    from service.app import proof_options
+    from service.launch import limits_of, uses_cuda
 
     found = local.find_all(path)
     if not found:
         raise ConfigurationError(f"{path}: holds no model")
-    proofs = [inspection.prove(one, load_options(settings)) for one in found]
+    limits = limits_of(settings, cuda=uses_cuda(settings.providers))
+    proofs = inspection.prove_all(found, proof_options(settings), limits)
     if output is Output.JSON:
         printing.write_json({"models": proofs})
     else:
         for proof in proofs:
             typer.echo(printing.proof_line(proof))
     if any(proof["status"] == "failed" for proof in proofs):
-        raise typer.Exit(FAILURE_EXIT)
+        raise typer.Exit(REFUSED_EXIT)
 
 
 if __name__ == "__main__":

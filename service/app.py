@@ -83,10 +83,7 @@ def make_core(settings: Settings, found: Sequence[Found], member: Member | None 
     control = control_of(settings)
     registry = Registry(
         first_models(found, control, member),
-        options=replace(
-            load_options(settings),
-            tuning=TuningOptions(calibrate=True, cache=settings.cache_folder),
-        ),
+        options=proof_options(settings),
         policy=BatchPolicy(
             max_rows=settings.max_batch_rows,
             queue_rows=settings.queue_rows,
@@ -159,6 +156,12 @@ def load_options(settings: Settings) -> LoadOptions:
         profile=settings.profile,
         cores=usable_cores(),
     )
+
+
+def proof_options(settings: Settings) -> LoadOptions:
+    """Return the same for models that are to serve, so that they are calibrated, too."""
+    tuning = TuningOptions(calibrate=True, cache=settings.cache_folder)
+    return replace(load_options(settings), tuning=tuning)
 
 
 def create_app(

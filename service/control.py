@@ -35,6 +35,7 @@ class VersionState:
     version: int
     state: str
     reason: str = ""
+    code: str = ""
 
 
 # From the supervisor to a worker.

@@ -12,7 +12,7 @@ from types import TracebackType
 
 from service.batcher import Batcher, BatchPolicy, Hooks, Model
 from service.engine import Engine, Stop
-from service.errors import ModelNotReady, ServiceError
+from service.errors import ModelNotReady, Quarantined, ServiceError
 from service.lifecycle import IN_PROGRESS, LEAVING, LEGAL_MOVES, ModelView, State
 from service.loader import Loaded, LoadOptions, options_for
 from service.logs import printable
@@ -109,6 +109,7 @@ class Entry:
         self.stands = False
         self.state = State.PENDING
         self.reason = ""
+        self.code = ""
         self._means = means
         self._live: LiveModel | None = None
         self._batching: BatchPolicy | None = None
@@ -135,6 +136,7 @@ class Entry:
             loaded.engine.provider if loaded else "",
             loaded.showcase if loaded else None,
             loaded.contract if loaded else None,
+            self.code,
         )
 
     def report(self) -> None:
@@ -155,7 +157,7 @@ class Entry:
                 means.loads, means.load, self.found, options, on_step
             )
         except ServiceError as error:
-            self._fail(str(error))
+            self._fail(str(error), error.code)
             return
         except (OSError, MemoryError) as error:
             self._fail(f"{self.found.path}: {error}")
@@ -169,7 +171,7 @@ class Entry:
     def refuse(self, reason: str) -> None:
         """End in FAILED without a try."""
         self._move(State.LOADING)
-        self._fail(reason)
+        self._fail(reason, Quarantined.code)
 
     def _answer_with(self, loaded: Loaded) -> None:
         found = self.found
@@ -210,12 +212,17 @@ class Entry:
         model = Model(loaded.engine.run, Stop, layout_of(loaded.contract))
         return Batcher(model, policy, self._means.runs, self._means.watchdog, hooks)
 
-    def _fail(self, reason: str) -> None:
+    def _fail(self, reason: str, code: str = ServiceError.code) -> None:
+        self.code = code
         # Paths and names in a file may hold what no answer can carry.
         self.reason = printable(self.found.told(reason))
         self._move(State.FAILED)
         _log.error(
-            "model %s version %d: %s", self.found.name, self.found.version, printable(reason)
+            "model %s version %d: %s",
+            self.found.name,
+            self.found.version,
+            printable(reason),
+            extra={"fields": {"code": code}},
         )
 
     def _move(self, state: State) -> None:
@@ -251,7 +258,7 @@ class Entry:
     def leave(self) -> None:
         """Grant no lease from now on; nothing else may follow but `aclose`."""
         # Why it once was not replaced does not say why it goes.
-        self.reason = ""
+        self.reason = self.code = ""
         self._move(State.DRAINING)
 
     async def aclose(self) -> None:

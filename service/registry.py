@@ -144,6 +144,7 @@ class Registry:
             self._retire(held)
         else:
             held.reason = f"its replacement failed: {entry.reason}"
+            held.code = entry.code
 
     def adopt(self, name: str, rules: ServingRules) -> None:
         """Put a model's rules in force: from now on its labels name what they say."""

@@ -77,6 +77,7 @@ def make_roads(parts: WebParts) -> tuple[Road, ...]:
         Road("GET", "/v2/", routes.server),
         Road("GET", "/v1/models", models.index, documents.INDEX),
         *_every("GET", "/info", models.info, documents.INFO),
+        *_every("GET", "/verification", models.verification, documents.VERIFICATION),
         *_every("GET", "/metadata", models.metadata, hosted_documents.METADATA),
         *_every("POST", ":explain", models.explain, hosted_documents.EXPLAIN),
         *_every(None, ":{verb}", OtherVerb(), None),
