@@ -39,6 +39,7 @@ ProvidersOption = Annotated[
 ]
 FAILURE_EXIT: Final = 1
 USAGE_EXIT: Final = 2
+REFUSED_EXIT: Final = 3
 _KSERVE: Final = "kserve_"
 # As Triton spells it.
 _OTHER_SPELLINGS: Final = {"model_control": ("--model-control-mode",)}
@@ -235,23 +236,25 @@ def _verify(
     providers: ProvidersOption = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Prove the models at PATH as a server would before it takes traffic; exit 1 if one fails."""
+    """Prove the models at PATH as a server would before it takes traffic; exit 3 if one fails."""
     settings = load_settings({"providers": providers})
 
     from service import inspection, local, printing
-    from service.app import load_options
+    from service.app import proof_options
+    from service.launch import limits_of, uses_cuda
 
     found = local.find_all(path)
     if not found:
         raise ConfigurationError(f"{path}: holds no model")
-    proofs = [inspection.prove(one, load_options(settings)) for one in found]
+    limits = limits_of(settings, cuda=uses_cuda(settings.providers))
+    proofs = inspection.prove_all(found, proof_options(settings), limits)
     if output is Output.JSON:
         printing.write_json({"models": proofs})
     else:
         for proof in proofs:
             typer.echo(printing.proof_line(proof))
     if any(proof["status"] == "failed" for proof in proofs):
-        raise typer.Exit(FAILURE_EXIT)
+        raise typer.Exit(REFUSED_EXIT)
 
 
 def _doctor(

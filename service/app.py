@@ -86,16 +86,13 @@ def make_core(settings: Settings, found: Sequence[Found], member: Member | None 
     runs = Pool(threads, "engine")
     inputs = ThreadPoolExecutor(threads, thread_name_prefix="inputs")
     # Where one load takes long, others go on beside it.
-    loads = ThreadPoolExecutor(max(2, threads), thread_name_prefix="loads")
+    loads = ThreadPoolExecutor(max(2, usable_cores()), thread_name_prefix="loads")
     metrics, statistics = Metrics(__version__), Statistics()
     observer = Observers(metrics, statistics, *([member] if member else ()))
     control = control_of(settings)
     registry = Registry(
         first_models(found, control, member),
-        options=replace(
-            load_options(settings),
-            tuning=TuningOptions(calibrate=True, cache=settings.cache_folder),
-        ),
+        options=proof_options(settings),
         policy=BatchPolicy(
             max_rows=settings.max_batch_rows,
             queue_rows=settings.queue_rows,
@@ -172,6 +169,12 @@ def load_options(settings: Settings) -> LoadOptions:
         profile=settings.profile,
         cores=usable_cores(),
     )
+
+
+def proof_options(settings: Settings) -> LoadOptions:
+    """Return the same for models that are to serve, so that they are calibrated, too."""
+    tuning = TuningOptions(calibrate=True, cache=settings.cache_folder)
+    return replace(load_options(settings), tuning=tuning)
 
 
 def create_app(

@@ -9,6 +9,7 @@ import numpy as np
 import onnxruntime as ort
 
 from service.errors import BundleError
+from service.refusals import Refusal
 from service.tensors import BFLOAT16, Tensor, Tensors, TensorSpec
 
 _ONNX_BFLOAT16 = 16
@@ -24,7 +25,8 @@ def bfloats_of(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> f
     if texts and names:
         raise BundleError(
             f"output '{names[0]}': ONNX Runtime does not return bfloat16 to a caller that sends "
-            f"texts (input '{texts[0]}')"
+            f"texts (input '{texts[0]}')",
+            Refusal.UNSUPPORTED_TYPE,
         )
     return frozenset(s.name for s in (*inputs, *outputs) if s.datatype == "BF16")
 

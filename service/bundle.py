@@ -9,9 +9,9 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from pydantic import ValidationError
 from service.arrays import kind_of, load_json
 from service.contract import MODEL_FILE, SCHEMA_VERSION, Contract, Manifest
 from service.errors import BundleError, InvalidRequest
+from service.refusals import Refusal
+from service.sealed import Sealed, Sealer
 
 MANIFEST_FILE = "bundle.json"
 GOLDEN_FILE = "golden.npz"
@@ -32,30 +34,44 @@ _AT_WORK_SECONDS = 86_400
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """One exported version of one model, its manifest already checked against its digest."""
+    """One exported version of one model, its manifest already checked against its digest.
+
+    ``sealed`` are its files where they have been read, else they are read from ``path``.
+    """
 
     path: Path
     manifest: Manifest
+    sealed: Sealed | None = field(default=None, compare=False)
 
     def read(self, name: str) -> bytes:
         """Return a listed file's content; raise BundleError if its size or hash does not hold."""
-        entry = self.manifest.files.get(name)
-        if entry is None:
-            raise BundleError(f"{self.path / name}: not listed in {MANIFEST_FILE}")
+        if name not in self.manifest.files:
+            raise BundleError(
+                f"{self.path / name}: not listed in {MANIFEST_FILE}", Refusal.FILE_MISSING
+            )
+        if self.sealed is not None:
+            one = self.sealed.files[name]
+            self._check(name, one.bytes, one.sha256)
+            return self.sealed.read(name)
         try:
             content = (self.path / name).read_bytes()
         except OSError as error:
             raise BundleError(f"{self.path / name}: {error.strerror}") from error
-        if len(content) != entry.bytes:
-            raise BundleError(
-                f"{self.path / name}: {len(content)} bytes, {MANIFEST_FILE} says {entry.bytes}"
-            )
-        found = hashlib.sha256(content).hexdigest()
-        if found != entry.sha256:
-            raise BundleError(
-                f"{self.path / name}: sha256 is {found}, {MANIFEST_FILE} says {entry.sha256}"
-            )
+        self._check(name, len(content), hashlib.sha256(content).hexdigest())
         return content
+
+    def _check(self, name: str, size: int, sha256: str) -> None:
+        entry = self.manifest.files[name]
+        if size != entry.bytes:
+            raise BundleError(
+                f"{self.path / name}: {size} bytes, {MANIFEST_FILE} says {entry.bytes}",
+                Refusal.HASH_MISMATCH,
+            )
+        if sha256 != entry.sha256:
+            raise BundleError(
+                f"{self.path / name}: sha256 is {sha256}, {MANIFEST_FILE} says {entry.sha256}",
+                Refusal.HASH_MISMATCH,
+            )
 
     def report(self, name: str) -> dict[str, Any] | None:
         """Return ``<name>.json`` as an object, or None where the bundle has no such report."""
@@ -67,18 +83,35 @@ class Bundle:
             # As model-info will show it; a report may be nested deeper than can be written.
             orjson.dumps({name: content})
         except (InvalidRequest, orjson.JSONEncodeError) as error:
-            raise BundleError(f"{self.path / file}: not a report: {error}") from error
+            text = f"{self.path / file}: not a report: {error}"
+            raise BundleError(text, Refusal.INVALID_REPORT) from error
         if not isinstance(content, dict):
-            raise BundleError(f"{self.path / file}: expected an object, got {kind_of(content)}")
+            text = f"{self.path / file}: expected an object, got {kind_of(content)}"
+            raise BundleError(text, Refusal.INVALID_REPORT)
         return content
 
     def verify_files(self) -> None:
         """Raise BundleError unless the folder holds exactly the listed files, unchanged."""
-        for name in _visible_files(self.path):
-            if name not in self.manifest.files and name != MANIFEST_FILE:
-                raise BundleError(f"{self.path / name}: not listed in {MANIFEST_FILE}")
+        self._check_listed(_visible_files(self.path))
         for name in self.manifest.files:
             self.read(name)
+
+    def take_into(self, sealer: Sealer) -> None:
+        """Read all files, as `verify_files` does, into memory.
+
+        In a mounted volume they may be links to files within the folder.
+        """
+        self._check_listed(_visible_files(self.path, links=True))
+        for name, entry in self.manifest.files.items():
+            one = sealer.add(name, expected=entry.bytes)
+            self._check(name, one.bytes, one.sha256)
+
+    def _check_listed(self, names: Sequence[str]) -> None:
+        for name in names:
+            if name not in self.manifest.files and name != MANIFEST_FILE:
+                raise BundleError(
+                    f"{self.path / name}: not listed in {MANIFEST_FILE}", Refusal.FILE_UNLISTED
+                )
 
 
 def is_bundle(path: Path) -> bool:
@@ -90,14 +123,39 @@ def read_bundle(path: Path) -> Bundle:
     """Read a bundle's manifest; raise BundleError if it is damaged or not in canonical form."""
     file = path / MANIFEST_FILE
     try:
-        if file.stat().st_size > MAX_MANIFEST_BYTES:
-            raise BundleError(f"{file}: larger than {MAX_MANIFEST_BYTES} bytes")
+        _check_size(file)
         content = file.read_bytes()
-        members = load_json(content, str(file))
     except OSError as error:
         raise BundleError(f"{file}: {error.strerror}") from error
-    except InvalidRequest as error:
-        raise BundleError(str(error)) from error
+    return Bundle(path, _manifest_of(content, file))
+
+
+def take_bundle(path: Path, sealer: Sealer) -> Bundle:
+    """Read a bundle's manifest into memory; raises as `read_bundle` and `Sealer.add` do."""
+    file = path / MANIFEST_FILE
+    try:
+        _check_size(file)
+    except OSError as error:
+        raise BundleError(f"{file}: {error.strerror}", Refusal.INVALID_MANIFEST) from error
+    sealer.add(MANIFEST_FILE)
+    return Bundle(path, _manifest_of(sealer.content(MANIFEST_FILE), file))
+
+
+def _check_size(file: Path) -> None:
+    if file.stat().st_size > MAX_MANIFEST_BYTES:
+        text = f"{file}: larger than {MAX_MANIFEST_BYTES} bytes"
+        raise BundleError(text, Refusal.INVALID_MANIFEST)
+
+
+def _manifest_of(content: bytes, file: Path) -> Manifest:
+    """Return what the content of ``bundle.json`` says, if it has not been changed."""
+    try:
+        return _unchanged(load_json(content, str(file)), content, file)
+    except (InvalidRequest, BundleError) as error:
+        raise BundleError(str(error), Refusal.INVALID_MANIFEST) from error
+
+
+def _unchanged(members: object, content: bytes, file: Path) -> Manifest:
     if not isinstance(members, dict):
         raise BundleError(f"{file}: expected an object, got {kind_of(members)}")
     version = members.get("schema_version")
@@ -106,15 +164,18 @@ def read_bundle(path: Path) -> Bundle:
         raise BundleError(
             f"{file}: schema_version is {version!r}, this release reads {SCHEMA_VERSION}"
         )
-    try:
-        form = canonical(members)
-    except BundleError as error:
-        raise BundleError(f"{file}: {error}") from error
-    if form != content:
+    if _canonical_of(members, file) != content:
         raise BundleError(f"{file}: not in canonical form, so it was edited or damaged")
     if digest(members) != members.get("digest"):
         raise BundleError(f"{file}: digest is {members.get('digest')}, not {digest(members)}")
-    return Bundle(path, _validated(members, file))
+    return _validated(members, file)
+
+
+def _canonical_of(members: Mapping[str, Any], file: Path) -> bytes:
+    try:
+        return canonical(members)
+    except BundleError as error:
+        raise BundleError(f"{file}: {error}") from error
 
 
 def _validated(members: dict[str, Any], file: Path) -> Manifest:
@@ -166,18 +227,22 @@ def entry_of(file: Path) -> dict[str, str | int]:
         return {"sha256": digest, "bytes": stream.tell()}
 
 
-def _visible_files(folder: Path) -> list[str]:
-    """Return the paths of all files that are not hidden; anything but files is refused."""
+def _visible_files(folder: Path, *, links: bool = False) -> list[str]:
+    """Return the paths of all files that are not hidden; anything but files is refused.
+
+    With ``links`` a link to a file counts as one, and what lies behind a link to a folder is not
+    looked for; what they lead to is not checked here.
+    """
     names = []
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if any(part.startswith(".") for part in name.split("/")):
             continue
         mode = path.lstat().st_mode
-        if stat.S_ISDIR(mode):
+        if stat.S_ISDIR(mode) or (links and stat.S_ISLNK(mode) and path.is_dir()):
             continue
-        if not stat.S_ISREG(mode):
-            raise BundleError(f"{path}: neither a file nor a folder")
+        if not stat.S_ISREG(mode) and not (links and stat.S_ISLNK(mode)):
+            raise BundleError(f"{path}: neither a file nor a folder", Refusal.UNSAFE_FILE)
         names.append(name)
     return names
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import socket
@@ -14,22 +15,25 @@ from pathlib import Path
 
 from service import blackbox
 
+_PR_SET_PDEATHSIG = 1
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A worker process: its control socket, the one that connections go over, its black box."""
+    """A worker process: its control socket, those for connections and for files, its black box."""
 
     process: subprocess.Popen[bytes]
     control: socket.socket
     connections: socket.socket
+    files: socket.socket
     box: int
 
     def close(self) -> None:
         """Give back what the supervisor held of a process that has ended."""
         self.control.close()
         self.connections.close()
+        self.files.close()
         os.close(self.box)
 
 
@@ -52,14 +56,16 @@ def environment() -> dict[str, str]:
 def spawn_worker() -> Child:
     """Start a worker; it hears what it is to do over its control socket.
 
-    Connections have a socket of their own, on which each message carries one.
+    Connections have a socket of their own, on which each message carries one, and so have the
+    files of models.
     """
     control, its_control = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     connections, its_connections = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    files, its_files = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     box = blackbox.make_memory()
-    with its_control, its_connections:
-        inherited = (its_control.fileno(), its_connections.fileno(), box)
-        with _signals_held():
+    with its_control, its_connections, its_files:
+        inherited = (its_control.fileno(), its_connections.fileno(), its_files.fileno(), box)
+        with signals_held():
             process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 command_of("service.worker", *inherited),
                 env=environment(),
@@ -68,11 +74,12 @@ def spawn_worker() -> Child:
             )
     control.setblocking(False)  # noqa: FBT003 - the library's only spelling
     connections.setblocking(False)  # noqa: FBT003
-    return Child(process, control, connections, box)
+    files.setblocking(False)  # noqa: FBT003
+    return Child(process, control, connections, files, box)
 
 
 @contextmanager
-def _signals_held() -> Iterator[None]:
+def signals_held() -> Iterator[None]:
     """Start a child in which SIGINT and SIGTERM wait until it has said that it ignores them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
@@ -81,8 +88,15 @@ def _signals_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def die_with_parent() -> None:
+    """Ask the kernel to end this process with its parent, however that ends (Linux)."""
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def ignore_signals() -> None:
-    """Leave SIGINT and SIGTERM to the supervisor; called first thing in a worker."""
+    """Leave SIGINT and SIGTERM to the parent; called first thing in a child."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)

@@ -35,6 +35,7 @@ class VersionState:
     version: int
     state: str
     reason: str = ""
+    code: str = ""
 
 
 # From the supervisor to a worker.
@@ -209,6 +210,20 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Admit:
+    """Have a version proved; what may be opened comes over the socket of the files.
+
+    ``claim`` is the same for the same files and options; ``order`` is for the process that proves.
+    """
+
+    id: int
+    model: str
+    version: int
+    claim: str
+    order: Json
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """An order has been carried out, or has failed with this code and text."""
 
@@ -219,7 +234,8 @@ class Done:
 
 Message = (
     Start | Go | Board | Ask | Order | Answer | Condemn | Ping | Leave | Stop
-    | Unable | Prepared | Up | States | Taken | Closed | Pong | Stuck | Figures | Request | Done
+    | Unable | Prepared | Up | States | Taken | Closed | Pong | Stuck | Figures | Request | Admit
+    | Done
 )  # fmt: skip
 MESSAGES: Final[tuple[type[Message], ...]] = get_args(Message)
 _KINDS: Final = {kind.__name__: kind for kind in MESSAGES}

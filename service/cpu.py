@@ -1,10 +1,10 @@
-"""How many cores this process may really use: affinity and the cgroups' quota, not the host."""
+"""What this process may really use of the machine: affinity and cgroups decide, not the host."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 _ROOT = Path("/")
@@ -26,6 +26,23 @@ def usable_cores(root: Path = _ROOT) -> int:
 def quota(root: Path = _ROOT) -> float | None:
     """Return the cores' worth of time that the cgroups give, None where they set no limit."""
     return min((*_quotas_v2(root), *_quotas_v1(root)), default=None)
+
+
+def usable_memory(root: Path = _ROOT) -> int:
+    """Return the bytes of memory that the machine has and the cgroups around us allow."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    groups = _groups(root)
+    for mount in (root / _CGROUPS, root / _UNIFIED):
+        limits += _numbers(_around(mount, groups.get("", "/")), "memory.max")
+    folders = _around(root / _CGROUPS / "memory", groups.get("memory", "/"))
+    limits += _numbers(folders, "memory.limit_in_bytes")
+    return min(limits)
+
+
+def _numbers(folders: Iterable[Path], name: str) -> Iterator[int]:
+    texts = (_read(folder / name) for folder in folders)
+    # "max" stands for no limit.
+    return (int(text) for text in texts if text.isdecimal())
 
 
 def cpu_model(info: Path = Path("/proc/cpuinfo")) -> str:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from weakref import WeakValueDictionary
 
 from service.control import (
+    Admit,
     Answer,
     Ask,
     Board,
@@ -27,7 +28,9 @@ from service.control import (
     VersionState,
 )
 from service.fleet import board_of
+from service.gate import Gate
 from service.logs import printable
+from service.parcels import send_parcel
 from service.poller import Task
 from service.seat import Seat
 from service.snapshots import Snapshot, bury, nothing, prune
@@ -40,9 +43,10 @@ PATIENCE: Final = 0.5
 class Desk:
     """Keeps the desired state and what dead workers had counted; asks and tells all workers."""
 
-    def __init__(self, seats: Mapping[int, Seat]) -> None:
-        """Begin with nothing said."""
+    def __init__(self, seats: Mapping[int, Seat], gate: Gate) -> None:
+        """Begin with nothing said; ``gate`` has versions proved."""
         self._seats = seats
+        self._gate = gate
         self._loop = asyncio.get_running_loop()
         self._ids = count(1)
         self._waiting: dict[tuple[int, int], asyncio.Future[Message | None]] = {}
@@ -85,6 +89,8 @@ class Desk:
             self._arrived(seat, message.id, message)
         elif isinstance(message, Request):
             self._begin(self._serve(seat, message))
+        elif isinstance(message, Admit):
+            self._begin(self._admit(seat, message))
 
     def post(self) -> None:
         """Tell all workers what holds for all, once for everything that this turn brings."""
@@ -98,6 +104,8 @@ class Desk:
         if board.versions:
             # While nobody is there, what was live last is what is to be live again.
             self._known = board.versions
+        if all(seat.settled for seat in self._seats.values()):
+            self._gate.settle({(one.model, one.version) for one in board.versions})
         if not all(seat.counts or seat.restarted for seat in self._seats.values()):
             # The first start is not over, and whoever waits for it wants all workers.
             board = replace(board, ready=False)
@@ -171,6 +179,24 @@ class Desk:
         # The board first: who has been told that it is done must find it so.
         self._post()
         seat.send(Answer(request.id, done.code, done.text))
+
+    async def _admit(self, seat: Seat, message: Admit) -> None:
+        """Have a version proved, and hand out what was admitted: first the files, then the word."""
+        child, key = seat.child, (message.model, message.version)
+        again = seat.restarted and not seat.settled
+        outcome = await self._gate.ask(
+            key, message.claim, message.order, asker=child or seat, again=again
+        )
+        if child is None or seat.child is not child:
+            return
+        if outcome.descriptor is not None:
+            try:
+                send_parcel(child.files, message.id, outcome.descriptor)
+            except OSError as error:
+                text = f"the files could not be handed over: {error.strerror}"
+                seat.send(Answer(message.id, "internal", text))
+                return
+        seat.send(Answer(message.id, outcome.code, outcome.reason, outcome.report))
 
     async def figures(self) -> Json:
         """Return the figures of all workers; those that do not answer in time are as last heard."""

@@ -17,12 +17,15 @@ import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from service.bfloat import bfloats_of, run_bfloats
-from service.errors import BundleError, EngineFailure, InvalidRequest
+from service.errors import BundleError, EngineFailure, InvalidRequest, OutOfMemory
 from service.graph import as_array, input_spec, output_spec
 from service.memory import outgrows
+from service.refusals import Refusal
 from service.session import (
+    NO_MEMORY,
     PROVIDERS,
     EngineOptions,
+    ModelBytes,
     arenas_of,
     open_session,
     read_back,
@@ -33,10 +36,10 @@ from service.session import (
 from service.tensors import Tensor, Tensors, TensorSpec
 
 # The rest of the service takes these from here, where the environment is set first.
-__all__ = ["PROVIDERS", "Engine", "EngineOptions", "OrtEngine", "version"]
+__all__ = ["PROVIDERS", "Engine", "EngineOptions", "ModelBytes", "OrtEngine", "version"]
 
 # What the texts of ONNX Runtime's own troubles hold: no memory, and a run that was told to end.
-_NOT_THE_VALUES = ("BFCArena", "bad_alloc", "llocat", "terminate")
+_NOT_THE_VALUES = (*NO_MEMORY, "llocat", "terminate")
 
 
 class Stop:
@@ -94,18 +97,24 @@ class Engine(Protocol):
 
 
 class OrtEngine:
-    """One session of ONNX Runtime over a model file."""
+    """One session of ONNX Runtime over a model in memory."""
 
     def __init__(
-        self, path: str, options: EngineOptions, *, any_shape: Collection[str] | None = ()
+        self,
+        model: str | ModelBytes,
+        options: EngineOptions,
+        *,
+        any_shape: Collection[str] | None = (),
     ) -> None:
         """Load the model; raises BundleError for a bad file, ProviderUnavailable for a promise.
+
+        A path stands for the file there, which must not have weights beside it.
 
         Only under a name that ends in ``.ort`` may the file hold ONNX Runtime's own format.
         ``any_shape`` names the inputs and outputs whose number of axes the file leaves open, None
         if that is not known.
         """
-        session = open_session(path, options)
+        session = open_session(model, options)
         try:
             specs = [
                 *(input_spec(node, any_shape=any_shape) for node in session.get_inputs()),
@@ -115,11 +124,13 @@ class OrtEngine:
                 output_spec(node, any_shape=any_shape) for node in session.get_outputs()
             )
         except UnicodeDecodeError as error:
-            raise BundleError(f"{path}: a name in the graph is not UTF-8: {error}") from error
+            name = model if isinstance(model, str) else model.name
+            text = f"{name}: a name in the graph is not UTF-8: {error}"
+            raise BundleError(text, Refusal.UNSUPPORTED_TYPE) from error
         self._inputs = tuple(spec for spec in specs if not spec.optional)
         self._optional_inputs = tuple(spec for spec in specs if spec.optional)
         if not self._outputs:
-            raise BundleError("the graph has no outputs")
+            raise BundleError("the graph has no outputs", Refusal.INVALID_GRAPH)
         self._bfloats = bfloats_of(specs, self._outputs)
         self._datatypes = {spec.name: spec.datatype for spec in self._outputs}
         self._provider = short_name(session.get_providers()[0])
@@ -218,6 +229,8 @@ class OrtEngine:
         except Exception as error:
             if _refuses_values(error, self._provider):
                 raise InvalidRequest("the model refuses these input values") from error
+            if any(mark in str(error) for mark in NO_MEMORY) or isinstance(error, MemoryError):
+                raise OutOfMemory("the model asks for more memory than there is") from error
             raise EngineFailure("the model failed on this input") from error
         return {
             name: as_array(value, self._datatypes[name])

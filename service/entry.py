@@ -12,7 +12,7 @@ from functools import partial
 
 from service.batcher import Batcher, BatchPolicy, Hooks, Model
 from service.engine import Engine, Stop
-from service.errors import FilesChanged, ModelNotReady, ServiceError
+from service.errors import FilesChanged, ModelNotReady, Quarantined, ServiceError
 from service.lease import Lease, LiveModel
 from service.lifecycle import IN_PROGRESS, LEAVING, LEGAL_MOVES, ModelView, State
 from service.loader import Loaded, LoadOptions, options_for
@@ -48,6 +48,7 @@ class Entry:
         self.stands = False
         self.state = State.PENDING
         self.reason = ""
+        self.code = ""
         self._means = means
         self._live: LiveModel | None = None
         self._batching: BatchPolicy | None = None
@@ -74,6 +75,7 @@ class Entry:
             loaded.engine.provider if loaded else "",
             loaded.showcase if loaded else None,
             loaded.contract if loaded else None,
+            self.code,
         )
 
     def report(self) -> None:
@@ -93,10 +95,10 @@ class Entry:
             loaded = await loop.run_in_executor(means.loads, self._load, options, on_step)
         except FilesChanged as error:
             self.quiet = True
-            self._fail(str(error))
+            self._fail(str(error), error.code)
             return
         except ServiceError as error:
-            self._fail(str(error))
+            self._fail(str(error), error.code)
             return
         except (OSError, MemoryError) as error:
             self._fail(f"{self.found.path}: {error}")
@@ -125,7 +127,7 @@ class Entry:
     def refuse(self, reason: str) -> None:
         """End in FAILED without a try."""
         self._move(State.LOADING)
-        self._fail(reason)
+        self._fail(reason, Quarantined.code)
 
     def _answer_with(self, loaded: Loaded) -> None:
         found = self.found
@@ -180,7 +182,8 @@ class Entry:
             self._means.spare()
             self._means.observer.stuck(name, version, seconds)
 
-    def _fail(self, reason: str) -> None:
+    def _fail(self, reason: str, code: str = ServiceError.code) -> None:
+        self.code = code
         # Paths and names in a file may hold what no answer can carry.
         self.reason = printable(self.found.told(reason))
         self._move(State.FAILED)
@@ -191,6 +194,7 @@ class Entry:
             self.found.name,
             self.found.version,
             printable(reason),
+            extra={"fields": {"code": code}},
         )
 
     def _move(self, state: State) -> None:
@@ -232,7 +236,7 @@ class Entry:
     def leave(self) -> None:
         """Grant no lease from now on; nothing else may follow but `aclose`."""
         # Why it once was not replaced does not say why it goes.
-        self.reason = ""
+        self.reason = self.code = ""
         self._move(State.DRAINING)
 
     async def aclose(self) -> None:

@@ -137,14 +137,31 @@ class AuditUnavailable(ServiceError):
     code = "audit_unavailable"
 
 
+class OutOfMemory(EngineFailure):
+    """A run asked for more memory than there is; the process lives and answers others."""
+
+    code = "out_of_memory"
+
+
 class NotBuilt(ServiceError):
     """The protocol knows this feature, this server does not have it."""
 
     code = "not_built"
 
 
-class BundleError(ServiceError):
-    """A bundle on disk is damaged, incomplete or contradicts itself."""
+class Refused(ServiceError):
+    """A model that is not taken into service; `service.refusals` has the codes."""
+
+    code = "refused"
+
+    def __init__(self, text: str, code: str = "") -> None:
+        """Keep which of all reasons it is, where that is more than the kind of error says."""
+        super().__init__(text)
+        self.code = code or type(self).code
+
+
+class BundleError(Refused):
+    """A model or bundle on disk is damaged, incomplete, unsafe or contradicts itself."""
 
     code = "invalid_bundle"
 
@@ -155,7 +172,7 @@ class FilesChanged(ServiceError):
     code = "files_changed"
 
 
-class VerificationFailed(ServiceError):
+class VerificationFailed(Refused):
     """A model loaded, but does not do what its bundle promises."""
 
     code = "verification_failed"

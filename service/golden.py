@@ -13,21 +13,28 @@ import numpy as np
 
 from service.errors import BundleError, InvalidRequest, TooLarge
 from service.npz import read_npz
+from service.refusals import Refusal
 from service.tensors import BFLOAT16, Tensor
 
 MIN_VECTORS = 16
 MAX_BYTES = 1 << 30
 _EXPECTED = "expected."
 _SHAPES = "shapes."
+_LABELS = "labels"
 
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """Raw inputs with one media type, and for each output one expected row a vector."""
+    """Raw inputs with one media type, and for each output one expected row a vector.
+
+    ``labels`` are a classifier's expected answers in words, so that labels in another order than
+    the scores are noticed; () where none were recorded.
+    """
 
     raws: tuple[bytes, ...]
     media_type: str
     expected: Mapping[str, tuple[Tensor, ...]]
+    labels: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Return the number of vectors."""
@@ -47,6 +54,8 @@ def dump(golden: Golden) -> bytes:
         "offsets": offsets,
         "media_type": np.asarray(golden.media_type),
     }
+    if golden.labels:
+        arrays[_LABELS] = np.asarray(golden.labels)
     for name, rows in golden.expected.items():
         if len({row.shape for row in rows}) == 1:
             joined = np.stack(rows)
@@ -77,9 +86,11 @@ def load(content: bytes) -> Golden:
     try:
         return _golden(read_npz(content, max_bytes=MAX_BYTES))
     except KeyError as error:
-        raise BundleError(f"golden vectors cannot be read: {error} is missing") from error
+        text = f"golden vectors cannot be read: {error} is missing"
+        raise BundleError(text, Refusal.GOLDEN_INVALID) from error
     except (InvalidRequest, TooLarge, ValueError) as error:
-        raise BundleError(f"golden vectors cannot be read: {error}") from error
+        text = f"golden vectors cannot be read: {error}"
+        raise BundleError(text, Refusal.GOLDEN_INVALID) from error
 
 
 def _golden(arrays: Mapping[str, Tensor]) -> Golden:
@@ -95,8 +106,13 @@ def _golden(arrays: Mapping[str, Tensor]) -> Golden:
     for name, rows in expected.items():
         if len(rows) != len(raws):
             raise ValueError(f"output '{name}' has {len(rows)} answers for {len(raws)} inputs")
+    labels: tuple[str, ...] = ()
+    if _LABELS in arrays:
+        labels = tuple(map(str, _of_kind(arrays[_LABELS], "U", _LABELS, dimensions=1)))
+        if len(labels) != len(raws):
+            raise ValueError(f"{len(labels)} labels for {len(raws)} inputs")
     media_type = _of_kind(arrays["media_type"], "U", "media_type", dimensions=0)
-    return Golden(raws, str(media_type), expected)
+    return Golden(raws, str(media_type), expected, labels)
 
 
 def _of_kind(value: Tensor, kinds: str, name: str, *, dimensions: int) -> Tensor:

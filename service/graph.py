@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from service.errors import BundleError
+from service.refusals import Refusal
 from service.tensors import ANY_SHAPE, Tensor, TensorSpec, from_onnx
 
 # The one name under which a file may be in ONNX Runtime's own format.
@@ -38,7 +39,9 @@ def input_spec(
     inner = _OPTIONAL_TENSOR.fullmatch(node.type)
     datatype = from_onnx(inner[1] if inner else node.type)
     if datatype is None:
-        raise BundleError(f"input '{node.name}': {node.type} has no form on the wire")
+        raise BundleError(
+            f"input '{node.name}': {node.type} has no form on the wire", Refusal.UNSUPPORTED_TYPE
+        )
     return TensorSpec(
         node.name,
         datatype.wire,
@@ -63,13 +66,15 @@ def output_spec(
         return TensorSpec(node.name, datatype.wire, _shape(node, any_shape))
     elements = _TENSOR.findall(node.type)
     if not _CONTAINER.match(node.type) or not all(map(from_onnx, elements)):
-        raise BundleError(f"output '{node.name}': {node.type} has no form on the wire")
+        raise BundleError(
+            f"output '{node.name}': {node.type} has no form on the wire", Refusal.UNSUPPORTED_TYPE
+        )
     return TensorSpec(node.name, node.type, (-1,) if node.type.startswith(_MAPS) else ())
 
 
 def _check_name(node: Any, what: str) -> None:  # noqa: ANN401 - as above
     if not node.name:
-        raise BundleError(f"{what} of the graph has no name")
+        raise BundleError(f"{what} of the graph has no name", Refusal.UNSUPPORTED_TYPE)
 
 
 def _shape(

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from service.admitted import Prepare, here
 from service.blackbox import RUNNING, BlackBox, label_of
 from service.control import Culprit
 from service.engine import Engine, Stop
 from service.errors import Quarantined
 from service.fingerprints import fingerprint_of
-from service.loader import Loaded, LoadOptions, load_model
-from service.means import Load
+from service.loader import Loaded, LoadOptions
 from service.repository import Found
 from service.tensors import Tensor, Tensors, TensorSpec
 
@@ -56,14 +56,17 @@ class GuardedEngine:
 
 
 class Quarantine:
-    """What a worker knows of versions that end processes; ``load`` takes the loader's place."""
+    """What a worker knows of versions that end processes; ``load`` takes the loader's place.
+
+    ``prepare`` does what comes before this process is at risk: another one proves the version.
+    """
 
     def __init__(
-        self, box: BlackBox, culprits: Sequence[Culprit] = (), *, load: Load = load_model
+        self, box: BlackBox, culprits: Sequence[Culprit] = (), *, prepare: Prepare = here
     ) -> None:
         """Keep the memory to write to and what must not be loaded."""
         self._box = box
-        self._load = load
+        self._prepare = prepare
         # Changed on the event loop, read by the threads that load.
         self._culprits = {(c.model, c.version): c for c in culprits}
         self._fingerprints: dict[tuple[str, int], str] = {}
@@ -86,7 +89,8 @@ class Quarantine:
         if culprit is not None and culprit.fingerprint == fingerprint:
             raise Quarantined(culprit.reason)
         label = label_of(found.name, found.version, fingerprint)
+        open_it = self._prepare(found, options, fingerprint, on_step)
         self._fingerprints[key] = fingerprint
         with self._box.loading(label):
-            loaded = self._load(found, options, on_step)
+            loaded = open_it()
         return replace(loaded, engine=GuardedEngine(loaded.engine, self._box, label))

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from service import local, modelfile
+from service.admission import Limits, Outcome, Prover
+from service.admit import order_of
 from service.bundle import REPORTS, is_bundle, read_bundle
 from service.contract import Contract
-from service.errors import ConfigurationError, ServiceError
-from service.loader import LoadOptions
+from service.cpu import usable_cores
+from service.errors import ConfigurationError
+from service.loader import LoadOptions, options_for
+from service.refusals import Refusal
 from service.repository import Found
+from service.verdict import verdict_of
 
 
 def inspect_path(path: Path) -> dict[str, Any]:
@@ -49,14 +57,38 @@ def inspect_path(path: Path) -> dict[str, Any]:
     }
 
 
-def prove(found: Found, options: LoadOptions) -> dict[str, Any]:
-    """Load one model as a server would and return how its proof went; never raises for a model."""
-    head: dict[str, Any] = {"name": found.name, "version": found.version, "path": str(found.path)}
-    try:
-        loaded = local.load(found, options)
-    except ServiceError as error:
-        return {**head, "status": "failed", "reason": str(error)}
-    loaded.engine.close()
-    head["provider"] = loaded.engine.provider
-    proof = loaded.info["verification"]
-    return {**head, **proof} if isinstance(proof, dict) else head
+def prove_all(found: Sequence[Found], options: LoadOptions, limits: Limits) -> list[dict[str, Any]]:
+    """Prove models as a server would before it takes traffic, each in a process of its own.
+
+    Returns for each what `service.verdict` tells, with its path; never raises for a model.
+    """
+    return asyncio.run(_prove_all(found, options, limits))
+
+
+async def _prove_all(
+    found: Sequence[Found], options: LoadOptions, limits: Limits
+) -> list[dict[str, Any]]:
+    room = asyncio.Semaphore(usable_cores())
+
+    async def proof(one: Found) -> dict[str, Any]:
+        async with room:
+            return await _prove(one, options_for(one, options), limits)
+
+    return list(await asyncio.gather(*map(proof, found)))
+
+
+async def _prove(found: Found, options: LoadOptions, limits: Limits) -> dict[str, Any]:
+    if found.problem:
+        outcome = Outcome(Refusal.REPOSITORY, found.problem)
+    else:
+        outcome = await Prover().prove(order_of(found, options), limits)
+    if outcome.descriptor is not None:
+        os.close(outcome.descriptor)
+    verdict = verdict_of(
+        found.name,
+        found.version,
+        outcome.report.get("info", {}),
+        code=outcome.code,
+        reason=outcome.reason,
+    )
+    return {**verdict, "path": str(found.path)}

@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import NoReturn
 
+from service.admission import Limits, memory_for
 from service.children import command_of, environment, inheritable
 from service.cpu import usable_cores
 from service.errors import ConfigurationError
@@ -87,6 +88,8 @@ def options_of(settings: Settings, ignored: Sequence[str] = ()) -> Options:
         settings=settings.model_dump(mode="json"),
         secure=settings.tls_cert is not None,
         poll=poll_of(settings),
+        admission=limits_of(settings, cuda=cuda),
+        admissions=usable_cores(),
         notices=(f"flags of KServe without a meaning here: {flags}",) if flags else (),
     )
 
@@ -97,6 +100,11 @@ def poll_of(settings: Settings) -> Poll | None:
         return None
     whole = bool(settings.model_name)
     return Poll(str(settings.repository), settings.poll_interval, whole)
+
+
+def limits_of(settings: Settings, *, cuda: bool) -> Limits:
+    """Return what the proof of one version may cost."""
+    return Limits(settings.admission_timeout, memory_for(settings.admission_memory, cuda=cuda))
 
 
 def uses_cuda(providers: str | Sequence[str], devices: Path = _DEVICES) -> bool:

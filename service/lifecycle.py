@@ -45,7 +45,8 @@ LEAVING = frozenset({State.DRAINING, State.UNLOADED})
 class ModelView:
     """What anybody may know about one version, as plain values.
 
-    ``reason`` is "" unless the version, or the last attempt to replace it, has failed; ``inputs``,
+    ``reason`` and ``code`` are "" unless the version, or the last attempt to replace it, has
+    failed; the codes are those of `service.refusals` and of errors.  ``inputs``,
     ``outputs`` and ``info`` are empty, ``batching``, ``showcase`` and ``contract`` None until it
     has been opened.  ``rules`` are those in force for the whole model.
     """
@@ -62,6 +63,7 @@ class ModelView:
     provider: str = ""
     showcase: Showcase | None = None
     contract: Contract | None = None
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)

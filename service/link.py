@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from itertools import count
-from typing import Final
+from typing import Any, Final
 
-from service.control import Answer, Decoder, Message, Request, Start, encode
+from service.control import Admit, Answer, Decoder, Json, Message, Request, Start, encode
 from service.errors import ControlBroken, ModelNotReady, Reported
 
 _log = logging.getLogger("onnxport.worker")
@@ -30,6 +30,7 @@ class Link:
         self._writer: asyncio.StreamWriter | None = None
         self._ids = count(1)
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.gone = False
 
     def start(self) -> Start:
@@ -55,6 +56,7 @@ class Link:
 
     async def listen(self, hear: Hear) -> None:
         """Hear every message until the supervisor ends the connection, or is no more."""
+        self._loop = asyncio.get_running_loop()
         reader, self._writer = await asyncio.open_unix_connection(sock=self._socket)
         try:
             for message in self._early:
@@ -81,12 +83,24 @@ class Link:
 
     async def request(self, verb: str, model: str = "") -> Answer:
         """Ask the supervisor; raises Reported with the code and text of an error there."""
+        return await self._ask(lambda asked: Request(asked, verb, model))
+
+    async def admit(self, model: str, version: int, claim: str, order: Json) -> Answer:
+        """Have a version proved; raises Reported with why it is refused."""
+        return await self._ask(lambda asked: Admit(asked, model, version, claim, order))
+
+    def wait_for(self, asked: Coroutine[Any, Any, Answer]) -> Answer:
+        """Return the answer to a question that a thread beside the event loop has."""
+        assert self._loop is not None
+        return asyncio.run_coroutine_threadsafe(asked, self._loop).result()
+
+    async def _ask(self, question: Callable[[int], Message]) -> Answer:
         if self.gone:
             raise ModelNotReady(_GONE)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         asked = next(self._ids)
         self._waiting[asked] = future
-        self.send(Request(asked, verb, model))
+        self.send(question(asked))
         try:
             answer = await future
         finally:

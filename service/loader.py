@@ -1,34 +1,46 @@
-"""One model load: hashes, session, contract, golden vectors, and then something that answers."""
+"""From files to something that answers: proved here, or opened as another process has proved it."""
 
 from __future__ import annotations
 
+import json
+import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
+
+from pydantic import TypeAdapter
 
 from service import engine as engines
-from service import modelfile
-from service.bundle import GOLDEN_FILE, REPORTS, Bundle, entry_of, read_bundle
-from service.contract import Contract, InputContract, OutputContract, TensorPipeline
+from service.bundle import GOLDEN_FILE
+from service.calibration import Calibration
+from service.contract import Contract
+from service.cpu import usable_memory
 from service.engine import Engine, EngineOptions, OrtEngine
-from service.errors import BundleError, VerificationFailed
+from service.errors import ProviderUnavailable
 from service.golden import Golden
 from service.golden import load as load_golden
-from service.modelfile import ModelInfo
 from service.pipeline import Pipeline, make_pipeline
-from service.prober import Probe, probe
+from service.proof import Proved, about, prove
 from service.repository import Found
+from service.sealed import Sealed, SealedFile
 from service.serving import BatchingRules, Profile, Verify
 from service.showcase import Showcase, showcase_of
-from service.tensors import ANY_SHAPE
 from service.tuning import Subject, Tuning, TuningOptions, tune
-from service.verifier import check_contract, verify
+from service.version import Version, model_bytes, read_version
+
+OnStep = Callable[[str], None]
+# Beside its files in memory a model needs room for its session and its runs.
+_FILES_SHARE: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class LoadOptions:
-    """How models are opened and how much they must prove."""
+    """How models are opened and how much they must prove.
+
+    ``max_bytes`` are all files of a version together; 0 stands for half of the memory.
+    """
 
     engine: EngineOptions = field(default_factory=EngineOptions)
     verify: Verify = "enforce"
@@ -37,6 +49,7 @@ class LoadOptions:
     cores: int = 1
     batching: BatchingRules = field(default_factory=BatchingRules)
     tuning: TuningOptions = field(default_factory=TuningOptions)
+    max_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,53 +65,152 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True)
-class _Proved:
-    """The contract that holds, and for model-info what was proved and whether rows share runs."""
+class Report:
+    """What a proof in one process tells the processes that serve.
+
+    ``files`` are those that were sealed, below ``root``.  ``file``, ``weights``, ``any_shape`` and
+    ``value_dependent`` are as in `Version` and `ModelInfo`; ``proved`` says that the golden
+    vectors hold.
+    """
 
     contract: Contract
-    verification: dict[str, object]
-    batching: dict[str, object]
-    golden: Golden | None = None
+    info: dict[str, Any]
+    calibration: Calibration | None
+    root: str
+    files: tuple[SealedFile, ...]
+    file: str
+    weights: dict[str, str]
+    any_shape: tuple[str, ...] | None
+    value_dependent: tuple[str, ...] | None
+    proved: bool
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        members: dict[str, Any] = _REPORT.dump_python(self, mode="json")
+        return members
+
+    @classmethod
+    def from_json(cls, members: Mapping[str, Any]) -> Report:
+        """Return what `as_json` has given; raises ValueError for anything else."""
+        # Contracts are strict, and know what JSON cannot say otherwise.
+        return _REPORT.validate_json(json.dumps(members))
 
 
-def load_model(found: Found, options: LoadOptions, on_step: Callable[[str], None]) -> Loaded:
-    """Load one version; ``on_step`` hears VERIFYING and WARMING when they begin.
+_REPORT: Final = TypeAdapter(Report)
 
-    Raises BundleError, VerificationFailed or ProviderUnavailable with the reason; nothing stays
-    open then.
+
+def load_model(found: Found, options: LoadOptions, on_step: OnStep) -> Loaded:
+    """Prove and open one version in this process; ``on_step`` hears VERIFYING and WARMING begin.
+
+    Raises BundleError, VerificationFailed, FilesChanged or ProviderUnavailable with the reason;
+    nothing stays open then.
     """
-    if found.problem:
-        raise BundleError(found.problem)
+    with _reading(found, options) as version:
+        return _loaded(version, options, on_step)[0]
+
+
+def prove_version(found: Found, options: LoadOptions, on_step: OnStep) -> tuple[Report, Sealed]:
+    """Prove one version and close it again; raises as `load_model` does.
+
+    The files are what was proved, to be opened with the report, and the caller's to close.
+    """
+    with _reading(found, options) as version:
+        loaded, proved = _loaded(version, options, on_step)
+        loaded.engine.close()
+        model = version.model
+        report = Report(
+            contract=loaded.contract,
+            info=loaded.info,
+            calibration=loaded.tuning.calibration if loaded.tuning else None,
+            root=os.fspath(version.root),
+            files=tuple(version.sealed.files.values()),
+            file=version.file,
+            weights=dict(version.weights),
+            any_shape=None if model is None else tuple(sorted(model.any_shape)),
+            value_dependent=None if model is None else model.value_dependent,
+            proved=proved.golden is not None,
+        )
+        return report, version.sealed.kept()
+
+
+def open_proved(found: Found, options: LoadOptions, report: Report, sealed: Sealed) -> Loaded:
+    """Open what another process has proved, from the very bytes; each batch size is run once.
+
+    Raises BundleError if this process cannot open it, ProviderUnavailable if it would run
+    elsewhere than where it was proved.
+    """
     started = time.monotonic()
-    bundle = read_bundle(found.path) if found.is_bundle else None
-    if bundle is not None and options.verify != "off":
-        bundle.verify_files()
-    # Before there is a session: what a file refers to is read while the session is made.
-    model = None if found.is_ort else modelfile.admit(found.model_file)
-    any_shape = None if model is None else model.any_shape
-    engine = OrtEngine(str(found.model_file), options.engine, any_shape=any_shape)
+    source = model_bytes(sealed, report.file, report.weights, found.model_file)
+    engine = OrtEngine(source, options.engine, any_shape=report.any_shape)
     try:
-        on_step("VERIFYING")
-        proved = _bare(engine) if bundle is None else _proved(found, bundle, engine, options)
-        pipeline = make_pipeline(proved.contract)
-        showcase = showcase_of(proved.contract, pipeline, proved.golden)
-        about = _about(found, bundle, model, proved.contract)
-        alone = engine.provider == "cuda" or options.profile == "latency"
-        subject = _subject(engine, options, proved, pipeline, about, model)
-        on_step("WARMING")
-        tuning = tune(subject, options.batching, options.tuning, options.max_rows, alone=alone)
+        _require_provider(engine, report.info["runtime"]["provider"])
+        golden = load_golden(sealed.read(GOLDEN_FILE)) if report.proved else None
+        proved = Proved(report.contract, {}, {}, golden)
+        subject = _subject(engine, options, proved, report.info, report.value_dependent)
+        tuning = _tuned(subject, options, report.calibration)
+        showcase = showcase_of(report.contract, subject.pipeline, golden)
     except BaseException:
         engine.close()
         raise
     info = {
-        **about,
-        "batching": proved.batching,
-        "tuning": tuning.as_json(),
-        "verification": proved.verification,
+        **report.info,
         "runtime": _runtime(engine, options),
-        "load_seconds": round(time.monotonic() - started, 3),
+        "load_seconds": _since(started),
     }
-    return Loaded(proved.contract, pipeline, engine, info, showcase, tuning)
+    return Loaded(report.contract, subject.pipeline, engine, info, showcase, tuning)
+
+
+def _require_provider(engine: OrtEngine, proved_on: str) -> None:
+    if engine.provider != proved_on:
+        raise ProviderUnavailable(
+            f"provider '{proved_on}': the model was proved on it, here it runs on "
+            f"'{engine.provider}'"
+        )
+
+
+@contextmanager
+def _reading(found: Found, options: LoadOptions) -> Iterator[Version]:
+    """Have a version's files in memory."""
+    most = options.max_bytes or int(_FILES_SHARE * usable_memory())
+    version = read_version(found, max_bytes=most, proof=options.verify != "off")
+    try:
+        yield version
+    finally:
+        version.sealed.close()
+
+
+def _loaded(version: Version, options: LoadOptions, on_step: OnStep) -> tuple[Loaded, Proved]:
+    started, model = time.monotonic(), version.model
+    any_shape = None if model is None else model.any_shape
+    engine = OrtEngine(version.source, options.engine, any_shape=any_shape)
+    try:
+        on_step("VERIFYING")
+        proved = prove(version, engine, options.verify, max_rows=options.max_rows)
+        known = about(version, proved.contract)
+        dependent = None if model is None else model.value_dependent
+        subject = _subject(engine, options, proved, known, dependent)
+        showcase = showcase_of(proved.contract, subject.pipeline, proved.golden)
+        on_step("WARMING")
+        tuning = _tuned(subject, options, None)
+    except BaseException:
+        engine.close()
+        raise
+    info = {
+        **known,
+        "batching": dict(proved.batching),
+        "tuning": tuning.as_json(),
+        "verification": dict(proved.verification),
+        "runtime": _runtime(engine, options),
+        "load_seconds": _since(started),
+    }
+    return Loaded(proved.contract, subject.pipeline, engine, info, showcase, tuning), proved
+
+
+def _tuned(subject: Subject, options: LoadOptions, known: Calibration | None) -> Tuning:
+    alone = subject.engine.provider == "cuda" or options.profile == "latency"
+    return tune(
+        subject, options.batching, options.tuning, options.max_rows, alone=alone, known=known
+    )
 
 
 def _runtime(engine: OrtEngine, options: LoadOptions) -> dict[str, object]:
@@ -109,6 +221,10 @@ def _runtime(engine: OrtEngine, options: LoadOptions) -> dict[str, object]:
         **engine.as_opened(),
         "onnxruntime": engines.version(),
     }
+
+
+def _since(started: float) -> float:
+    return round(time.monotonic() - started, 3)
 
 
 def options_for(found: Found, options: LoadOptions) -> LoadOptions:
@@ -135,146 +251,13 @@ def options_for(found: Found, options: LoadOptions) -> LoadOptions:
 def _subject(
     engine: OrtEngine,
     options: LoadOptions,
-    proved: _Proved,
-    pipeline: Pipeline,
-    about: Mapping[str, Any],
-    model: ModelInfo | None,
+    proved: Proved,
+    known: Mapping[str, Any],
+    value_dependent: tuple[str, ...] | None,
 ) -> Subject:
-    files: Mapping[str, Mapping[str, Any]] = about["files"]
-    digest = about.get("digest") or next(iter(files.values()))["sha256"]
-    dependent = None if model is None else model.value_dependent
+    golden: Golden | None = proved.golden
+    digest = known.get("digest") or next(iter(known["files"].values()))["sha256"]
+    pipeline = make_pipeline(proved.contract)
     return Subject(
-        engine, options.engine, proved.contract, pipeline, proved.golden, digest, dependent
+        engine, options.engine, proved.contract, pipeline, golden, digest, value_dependent
     )
-
-
-def bare_contract(engine: OrtEngine, *, batchable: bool = False) -> Contract:
-    """Return what can be said of a model without a bundle: its tensors, and no promise.
-
-    Raises BundleError for a graph that takes or gives nothing, since there is nothing to ask it.
-    """
-    specs = (*engine.inputs, *engine.optional_inputs)
-    if not specs:
-        raise BundleError("the graph has no inputs")
-    return Contract(
-        task="tensor",
-        inputs=[
-            InputContract(
-                name=s.name,
-                datatype=s.datatype,
-                shape=list(s.shape),
-                finite=False,
-                optional=s.optional,
-            )
-            for s in specs
-        ],
-        outputs=[
-            OutputContract(name=s.name, datatype=s.datatype, shape=list(s.shape))
-            for s in engine.outputs
-        ],
-        pipeline=TensorPipeline(),
-        batchable=batchable,
-    )
-
-
-def _bare(engine: OrtEngine) -> _Proved:
-    found = probe(engine.inputs, engine.outputs, engine.run_within)
-    contract = bare_contract(engine, batchable=found.verdict == "yes")
-    skipped: dict[str, object] = {
-        "status": "skipped",
-        "reason": "a bare ONNX file carries no proof",
-    }
-    return _Proved(contract, skipped, found.as_json())
-
-
-def _proved(found: Found, bundle: Bundle, engine: OrtEngine, options: LoadOptions) -> _Proved:
-    """Prove a bundle; raises VerificationFailed or BundleError only if ``verify`` is "enforce".
-
-    Rows that a bundle promises to be independent, but that are not, never share a run.
-    """
-    promise = bundle.manifest
-    if options.verify == "off":
-        reason = {"status": "skipped", "reason": "switched off by verify = off"}
-        batching = {"rows_independent": promise.batchable, "why": "the bundle says so, unchecked"}
-        return _Proved(promise, dict(reason), batching)
-    if promise.batchable:
-        rows = probe(promise.input_specs, promise.output_specs, engine.run_within)
-    else:
-        rows = Probe("no", "the bundle says that rows are not independent")
-    golden = None
-    try:
-        verification, golden = _verified(bundle, engine, rows, options)
-    except (VerificationFailed, BundleError) as error:
-        if options.verify == "enforce":
-            raise
-        verification = {"status": "failed", "reason": found.told(str(error))}
-    if rows.verdict == "unknown" and verification["status"] == "passed":
-        sizes = verification["batch_sizes"]
-        rows = Probe("yes", f"the golden vectors hold at batch sizes {sizes}; {rows.why}")
-    contract = promise.model_copy(update={"batchable": rows.verdict == "yes"})
-    return _Proved(contract, verification, rows.as_json(), golden)
-
-
-def _verified(
-    bundle: Bundle, engine: OrtEngine, rows: Probe, options: LoadOptions
-) -> tuple[dict[str, object], Golden]:
-    check_contract(bundle.manifest, engine)
-    if bundle.manifest.batchable and rows.verdict == "no":
-        raise VerificationFailed(f"the bundle promises independent rows, but {rows.why}")
-    golden = load_golden(bundle.read(GOLDEN_FILE))
-    pipeline = make_pipeline(bundle.manifest)
-    report = verify(bundle.manifest, golden, engine, pipeline, max_rows=options.max_rows)
-    return {"status": "passed", **report.as_json()}, golden
-
-
-def _about(
-    found: Found, bundle: Bundle | None, model: ModelInfo | None, contract: Contract
-) -> dict[str, object]:
-    about: dict[str, object] = {
-        "model": model.as_json() if model else None,
-        "notes": _notes(found, model, contract),
-    }
-    if bundle is None:
-        file = found.model_file
-        return {
-            "kind": "ort" if found.is_ort else "onnx",
-            **about,
-            "contract": contract.model_dump(mode="json"),
-            "labels": None,
-            "evaluation": None,
-            "parity": None,
-            "precision": None,
-            "data_stats": None,
-            "files": {file.name: entry_of(file)},
-        }
-    manifest = bundle.manifest
-    reports = {name: bundle.report(name) for name in REPORTS}
-    return {
-        "kind": "bundle",
-        **about,
-        "digest": manifest.digest,
-        "contract": contract.model_dump(mode="json", include=set(Contract.model_fields)),
-        "labels": manifest.labels,
-        "evaluation": reports["metrics"],
-        "parity": reports["parity"],
-        "precision": reports["precision"],
-        "data_stats": reports["data_stats"],
-        "producer": manifest.producer,
-        "files": {name: entry.model_dump() for name, entry in manifest.files.items()},
-    }
-
-
-def _notes(found: Found, model: ModelInfo | None, contract: Contract) -> list[str]:
-    """Return what is unusual about a model, one sentence each."""
-    notes = model.notes if model else [f"{found.model_file.name} is in ORT format, not inspected"]
-    for spec in contract.input_specs:
-        if spec.optional:
-            notes.append(f"input '{spec.name}' may be left out; a call that sends it runs alone")
-        if spec.shape == ANY_SHAPE:
-            notes.append(f"input '{spec.name}' does not declare its axes: any shape is taken")
-    notes += [
-        f"output '{spec.name}' is {spec.datatype}: V1 answers it, V2 leaves it out"
-        for spec in contract.output_specs
-        if not spec.is_tensor
-    ]
-    return notes

@@ -138,7 +138,7 @@ class Member:
             return
         views = self._registry.views()
         self._settled = self._settled or all(view.state not in _UNTRIED for view in views)
-        states = tuple(VersionState(v.name, v.version, v.state.value, v.reason) for v in views)
+        states = tuple(map(_state_of, views))
         self.link.send(States(self._registry.ready(), self._settled, states))
 
     def model_state(self, model: str, version: int, state: str) -> None:
@@ -219,15 +219,21 @@ class SharedModels:
         return self._registry.ready() and self._member.board.ready
 
 
+def _state_of(view: ModelView) -> VersionState:
+    return VersionState(view.name, view.version, view.state.value, view.reason, view.code)
+
+
 def _combined(own: ModelView | None, all_: VersionState | None) -> ModelView | None:
     if all_ is None or own is None:
         if own is not None or all_ is None:
             return own
         state = State(all_.state)
-        return ModelView(all_.model, all_.version, state, all_.reason, (), (), {})
-    mine = VersionState(own.name, own.version, own.state.value, own.reason)
+        return ModelView(all_.model, all_.version, state, all_.reason, (), (), {}, code=all_.code)
+    mine = _state_of(own)
     found = worse_of(mine, all_)
-    return own if found is mine else replace(own, state=State(found.state), reason=found.reason)
+    if found is mine:
+        return own
+    return replace(own, state=State(found.state), reason=found.reason, code=found.code)
 
 
 class SharedRepository:

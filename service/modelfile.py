@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -14,6 +14,8 @@ from google.protobuf.message import DecodeError
 from service.dataflow import value_dependent
 from service.errors import BundleError
 from service.graph import ORT_SUFFIX
+from service.refusals import Refusal
+from service.screening import below, graphs_of, inadmissible, nodes_of
 
 OLDEST_OPSET = 7
 _TRIAL_OPSET = 17
@@ -119,52 +121,117 @@ def _read(path: Path) -> ModelInfo:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             # A pipe would hold up the load, and with it the end of the server, for ever.
-            raise BundleError(f"{path}: not a regular file")
-        # The name must not choose the format: onnx reads '.json' and others as something else.
-        model = onnx.load(str(path), format="protobuf", load_external_data=False)
-        return _info(path, model)
+            raise BundleError(f"{path}: not a regular file", Refusal.UNSAFE_FILE)
+        content = path.read_bytes()
     except OSError as error:
-        raise BundleError(f"{path}: {error.strerror}") from error
+        raise BundleError(f"{path}: {error.strerror}", Refusal.FILE_MISSING) from error
+    return _info(path, _parsed(content, path), len(content))
+
+
+def _parsed(content: bytes, path: Path) -> onnx.ModelProto:
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(content)
     except (DecodeError, ValueError) as error:
-        raise BundleError(f"{path}: not an ONNX file: {error}") from error
+        raise BundleError(f"{path}: not an ONNX file: {error}", Refusal.NOT_ONNX) from error
+    return model
 
 
-def admit(path: Path) -> ModelInfo:
-    """Inspect a file that is about to be run.
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """A file that may be run: its facts, and its weights beside it by the place that it names."""
 
-    Raises BundleError also if its weights lie anywhere but below the file's own folder, symbolic
-    links resolved: what a file names is read into memory and may come back as an output.
+    info: ModelInfo
+    weights: Mapping[str, str]
+
+
+def examine(content: bytes, path: Path, take: Callable[[str], int]) -> Examined:
+    """Inspect a file that is about to be run, before any of it is.
+
+    ``take`` reads a file beside it, by its plain name, and returns its bytes.  Raises BundleError
+    for weights anywhere but below the file's own folder, since what a file names is read into
+    memory and may come back as an output; for weights that cannot be handed over in memory; for
+    operators that need a library; and for graphs larger than any that is meant to be run.
     """
-    info = _read(path)
-    for location in info.external_data:
-        problem = _problem_with(location, path.parent)
-        if problem:
-            raise BundleError(f"{path}: external data {location!r}: {problem}")
-    return info
+    model = _parsed(content, path)
+    problem = inadmissible(model)
+    if problem:
+        raise BundleError(f"{path}: {problem[1]}", problem[0])
+    weights = dict(
+        _taken(path, tensor, take) for tensor in _outer_tensors(model) if is_external(tensor)
+    )
+    for tensor in _inner_tensors(model):
+        if is_external(tensor):
+            location, _ = _taken(path, tensor, take)
+            raise BundleError(
+                f"{path}: external data {location!r}: belongs to a tensor inside a branch, a "
+                "function or an attribute; only weights of the graph itself may lie beside it",
+                Refusal.EXTERNAL_DATA,
+            )
+    return Examined(_info(path, model, len(content)), weights)
 
 
-def _problem_with(location: str, folder: Path) -> str:
-    path = PurePosixPath(location)
-    if not location or "\0" in location or "\\" in location:
-        return "not a path"
-    if path.is_absolute() or PureWindowsPath(location).drive:
-        return "an absolute path; weights must lie beside the model"
-    if ".." in path.parts:
-        return "leaves the model's folder"
-    found = (folder / path).resolve()
-    if not found.is_relative_to(folder.resolve()):
-        return f"a link that leads out of the model's folder, to {found}"
-    return "" if found.is_file() else "no such file"
+def _taken(path: Path, tensor: onnx.TensorProto, take: Callable[[str], int]) -> tuple[str, str]:
+    """Read the file that a tensor names; return the place in its words and the plain name."""
+    place = Place.of(tensor)
+    try:
+        return place.location, place.taken(take)
+    except (BundleError, ValueError) as error:
+        code = error.code if isinstance(error, BundleError) else Refusal.EXTERNAL_DATA
+        text = f"{path}: external data {place.location!r}: {error}"
+        raise BundleError(text, code) from error
 
 
-def _info(path: Path, model: onnx.ModelProto) -> ModelInfo:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a tensor's values lie; ``length`` is None for all that follows ``offset``."""
+
+    location: str
+    offset: int = 0
+    length: int | None = None
+
+    @classmethod
+    def of(cls, tensor: onnx.TensorProto) -> Place:
+        """Return what a tensor says; raises BundleError for what is no place."""
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        location = entries.pop("location", "")
+        offset, length = entries.pop("offset", "0"), entries.pop("length", "")
+        entries.pop("checksum", None)
+        numbers = [text for text in (offset, length) if text]
+        if entries or not all(text.isascii() and text.isdecimal() for text in numbers):
+            raise BundleError(
+                f"external data {location!r}: offset {offset!r}, length {length!r}, others "
+                f"{sorted(entries)}",
+                Refusal.EXTERNAL_DATA,
+            )
+        return cls(location, int(offset), int(length) if length else None)
+
+    def taken(self, take: Callable[[str], int]) -> str:
+        """Read the file and return its plain name; raises ValueError for a place that is none."""
+        path = PurePosixPath(self.location)
+        if not self.location or "\0" in self.location or "\\" in self.location:
+            raise ValueError("not a path")
+        if path.is_absolute() or PureWindowsPath(self.location).drive:
+            raise ValueError("an absolute path; weights must lie beside the model")
+        if ".." in path.parts:
+            raise ValueError("leaves the model's folder")
+        if not path.parts:
+            raise ValueError("not a path to a file")
+        size = take(str(path))
+        end = self.offset + (self.length or 0)
+        if end > size:
+            raise ValueError(f"ends at byte {end}, the file has {size}")
+        return str(path)
+
+
+def _info(path: Path, model: onnx.ModelProto, size: int) -> ModelInfo:
     graph = model.graph
-    operators = Counter(node.op_type for node in _nodes(model))
+    operators = Counter(node.op_type for node in nodes_of(model))
     weights = {weight.name for weight in graph.initializer}
     weights |= {weight.values.name for weight in graph.sparse_initializer}
     return ModelInfo(
         file=path.name,
-        bytes=path.stat().st_size,
+        bytes=size,
         ir_version=model.ir_version,
         opsets={entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
         producer=f"{model.producer_name} {model.producer_version}".strip(),
@@ -233,35 +300,50 @@ def _external(model: onnx.ModelProto) -> set[str]:
     """Return the places outside the file that any tensor of it names."""
     return {
         entry.value
-        for tensor in _tensors(model)
-        if tensor.data_location == onnx.TensorProto.EXTERNAL
+        for tensor in (*_outer_tensors(model), *_inner_tensors(model))
+        if is_external(tensor)
         for entry in tensor.external_data
         if entry.key == "location"
     }
 
 
-def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    yield from _weights(model.graph)
-    for node in _nodes(model):
-        for attribute in node.attribute:
-            yield from (attribute.t, *attribute.tensors)
-            for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
-                yield from (sparse.values, sparse.indices)
-            for graph in (attribute.g, *attribute.graphs):
-                yield from _weights(graph)
+def is_external(tensor: onnx.TensorProto) -> bool:
+    """Whether a tensor says that its values lie elsewhere."""
+    return bool(tensor.data_location == onnx.TensorProto.EXTERNAL)
 
 
-def _weights(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield from (sparse.values, sparse.indices)
+def _outer_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Yield the weights of the graph itself, and its constants, which become weights."""
+    yield from model.graph.initializer
+    for node in model.graph.node:
+        if _is_constant(node):
+            yield from (attribute.t for attribute in node.attribute)
 
 
-def _nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
-    """Yield all nodes, those of subgraphs and of the file's own functions included."""
-    waiting = [model.graph.node, *(function.node for function in model.functions)]
-    while waiting:
-        for node in waiting.pop():
-            yield node
-            for attribute in node.attribute:
-                waiting += [graph.node for graph in (attribute.g, *attribute.graphs) if graph.node]
+def _inner_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Yield all other tensors: sparse ones, those of attributes, of subgraphs and functions."""
+    yield from _sparse(model.graph.sparse_initializer)
+    for node in model.graph.node:
+        yield from _held(node, its_value=not _is_constant(node))
+    inner = [graph.node for node in model.graph.node for graph in graphs_of(node)]
+    for nodes in (*inner, *(function.node for function in model.functions)):
+        for node in below(nodes):
+            yield from _held(node)
+
+
+def _held(node: onnx.NodeProto, *, its_value: bool = True) -> Iterator[onnx.TensorProto]:
+    for attribute in node.attribute:
+        yield from (attribute.t, *attribute.tensors) if its_value else attribute.tensors
+        yield from _sparse((attribute.sparse_tensor, *attribute.sparse_tensors))
+        for graph in (attribute.g, *attribute.graphs):
+            yield from graph.initializer
+            yield from _sparse(graph.sparse_initializer)
+
+
+def _sparse(tensors: Iterable[onnx.SparseTensorProto]) -> Iterator[onnx.TensorProto]:
+    for one in tensors:
+        yield from (one.values, one.indices)
+
+
+def _is_constant(node: onnx.NodeProto) -> bool:
+    return bool(node.op_type == "Constant" and node.domain in ("", "ai.onnx"))

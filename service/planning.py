@@ -253,13 +253,16 @@ class IndexRow:
     version: int | None = None
     state: State | None = None
     reason: str = ""
+    code: str = ""
 
 
 def index_rows(
     views: Iterable[ModelView], unloaded: Mapping[str, Collection[int]], on_disk: Iterable[str]
 ) -> list[IndexRow]:
     """Return what is in memory, what was unloaded by request, and by name what else there is."""
-    rows = {(v.name, v.version): IndexRow(v.name, v.version, v.state, v.reason) for v in views}
+    rows = {
+        (v.name, v.version): IndexRow(v.name, v.version, v.state, v.reason, v.code) for v in views
+    }
     for name, versions in unloaded.items():
         for version in versions:
             row = IndexRow(name, version, State.UNLOADED, "unloaded")

@@ -50,7 +50,9 @@ def proof_line(proof: Mapping[str, Any]) -> str:
             f" ({proof['vectors']} golden vectors at batch {sizes} on {proof['provider']}, "
             f"largest difference {proof['max_abs_difference']:.3g})"
         )
-    return printable(f"{head}: {proof['reason']}" if "reason" in proof else head)
+    for key in ("code", "reason"):
+        head += f": {proof[key]}" if key in proof else ""
+    return printable(head)
 
 
 def write_report(report: Mapping[str, Any]) -> None:

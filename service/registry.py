@@ -147,6 +147,7 @@ class Registry:
             self._retire(held)
         else:
             held.reason = f"its replacement failed: {entry.reason}"
+            held.code = entry.code
             held.rejected = entry.found
 
     def held(self, name: str) -> dict[int, Held]:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import onnxruntime as ort
@@ -15,6 +16,7 @@ from service.errors import BundleError, ProviderUnavailable
 from service.graph import ORT_SUFFIX, readable
 from service.optimizers import DEADLY
 from service.options import ATTRIBUTES, ENTRIES, check_provider
+from service.refusals import Refusal
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _CUDA_OPTIONS = {
@@ -29,6 +31,11 @@ _ENUMS = {
     "execution_order": ort.ExecutionOrder,
     "graph_optimization_level": ort.GraphOptimizationLevel,
 }
+_FOLDER_OF_WEIGHTS = "session.model_external_initializers_file_folder_path"
+_NOWHERE = "/dev/null/nowhere"
+# What texts about a lack of memory hold.
+NO_MEMORY = ("BFCArena", "bad_alloc", "Failed to allocate", "Available memory of")
+_NO_MODEL = (ort_errors.InvalidProtobuf, UnicodeDecodeError)
 _LOAD_ERRORS = (
     ort_errors.Fail,
     ort_errors.InvalidGraph,
@@ -38,6 +45,7 @@ _LOAD_ERRORS = (
     ort_errors.NotImplemented,
     ort_errors.RuntimeException,
     RuntimeError,
+    MemoryError,
     UnicodeDecodeError,
 )
 
@@ -63,10 +71,31 @@ class EngineOptions:
         return int(self.session.get("intra_op_num_threads", self.intra_op_threads))
 
 
-def open_session(path: str, options: EngineOptions) -> ort.InferenceSession:
+@dataclass(frozen=True, slots=True)
+class ModelBytes:
+    """A model in memory: what it is called in texts, its file, and what lies beside that.
+
+    ``weights`` are whole files by the place that the model file names them with.
+    """
+
+    name: str
+    content: bytes
+    weights: Mapping[str, memoryview] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: str) -> ModelBytes:
+        """Return a file without weights beside it; raises BundleError where there is none."""
+        try:
+            return cls(path, Path(path).read_bytes())
+        except OSError as error:
+            raise BundleError(f"{path}: {error.strerror}", Refusal.FILE_MISSING) from error
+
+
+def open_session(model: str | ModelBytes, options: EngineOptions) -> ort.InferenceSession:
     """Load a model; raises BundleError for a bad file, ProviderUnavailable for a promise.
 
-    ConfigurationError says that an option is not one of the provider in use.
+    Nothing is read from the disk but the file at a path.  ConfigurationError says that an option
+    is not one of the provider in use.
     """
     asked = options.providers
     if asked == ("auto",):
@@ -82,29 +111,50 @@ def open_session(path: str, options: EngineOptions) -> ort.InferenceSession:
         # It tells on standard output what it misses, and that is for answers alone.
         with redirect_stdout(sys.stderr):
             ort.preload_dlls()
-    session = _session(path, options, asked)
+    source = ModelBytes.read(model) if isinstance(model, str) else model
+    session = _session(source, options, asked)
     if "cuda" in asked and "cpu" not in asked and short_name(session.get_providers()[0]) != "cuda":
         raise ProviderUnavailable("provider 'cuda': it did not load (driver or library missing)")
     return session
 
 
-def _session(path: str, options: EngineOptions, asked: Sequence[str]) -> ort.InferenceSession:
+def _session(
+    model: ModelBytes, options: EngineOptions, asked: Sequence[str]
+) -> ort.InferenceSession:
     check_provider(options.provider, asked[0])
     given = {"cuda": {**_CUDA_OPTIONS}, "cpu": {}}
     given[asked[0]] |= options.provider
     providers: list[Any] = [(PROVIDERS[name], given[name]) for name in asked]
     try:
-        return ort.InferenceSession(
-            path,
-            _session_options(path, options),
+        session = ort.InferenceSession(
+            model.content,
+            _session_options(model, options),
             providers=providers,
             disabled_optimizers=list(DEADLY),
+            # After some errors it would load the model a second time.
+            enable_fallback=0,
         )
     except _LOAD_ERRORS as error:
-        raise BundleError(f"{path}: ONNX Runtime cannot load it: {readable(error)}") from error
+        text = f"{model.name}: ONNX Runtime cannot load it: {readable(error)}"
+        raise BundleError(text, _refusal_of(error)) from error
+    # It would keep the bytes as long as it lives, for a second try that was just ruled out.
+    session._model_bytes = None  # noqa: SLF001
+    return session
 
 
-def _session_options(path: str, options: EngineOptions) -> ort.SessionOptions:
+def _refusal_of(error: Exception) -> Refusal:
+    """Return which of our codes an error of a load is; only the texts tell some of them apart."""
+    text = str(error)
+    if any(mark in text for mark in NO_MEMORY):
+        return Refusal.LOAD_MEMORY
+    if "Opset" in text or "opset version" in text:
+        return Refusal.UNSUPPORTED_OPSET
+    if isinstance(error, ort_errors.NotImplemented) or "is not a registered function/op" in text:
+        return Refusal.UNSUPPORTED_OPERATOR
+    return Refusal.NOT_ONNX if isinstance(error, _NO_MODEL) else Refusal.INVALID_GRAPH
+
+
+def _session_options(model: ModelBytes, options: EngineOptions) -> ort.SessionOptions:
     settings = ort.SessionOptions()
     settings.intra_op_num_threads = options.intra_op_threads
     settings.inter_op_num_threads = 1
@@ -122,8 +172,16 @@ def _session_options(path: str, options: EngineOptions) -> ort.SessionOptions:
             # Of the flags some are bool, of which int is as good as any other spelling.
             kind = type(getattr(settings, name))
             setattr(settings, name, kind(int(value)))
-    form = "ORT" if path.endswith(ORT_SUFFIX) else "ONNX"
+    form = "ORT" if model.name.endswith(ORT_SUFFIX) else "ONNX"
     settings.add_session_config_entry("session.load_model_format", form)
+    # What is not handed over in memory would be looked for in the folder where the server began.
+    settings.add_session_config_entry(_FOLDER_OF_WEIGHTS, _NOWHERE)
+    if model.weights:
+        settings.add_external_initializers_from_files_in_memory(
+            list(model.weights),
+            list(model.weights.values()),
+            [len(one) for one in model.weights.values()],
+        )
     return settings
 
 

@@ -99,6 +99,15 @@ class Settings(AccessSettings):
     verify: Literal["enforce", "advisory", "off"] = Field(
         "enforce", description="What a bundle that fails its own proof means."
     )
+    admission_timeout: Seconds = Field(
+        30, description="Seconds that the proof of one version may take."
+    )
+    admission_memory: int = Field(
+        0,
+        ge=0,
+        le=1 << 50,
+        description="Bytes that the proof of one version may take beside its files; 0: a share.",
+    )
     quarantine_deaths: int = Field(
         3, ge=1, le=100, description="How often in ten minutes a model may end its worker."
     )

@@ -11,11 +11,12 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from service import logs
+from service.admission import Limits
 from service.care import Care
 from service.children import Child, exit_words, spawn_worker
 from service.control import (
@@ -34,6 +35,7 @@ from service.control import (
 from service.desk import Desk
 from service.errors import ControlBroken
 from service.fleet import restart_plan
+from service.gate import Gate
 from service.handout import Handout
 from service.listener import address_of
 from service.logs import printable
@@ -58,7 +60,10 @@ class Poll:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the supervisor itself needs of the settings; ``settings`` is passed on to workers."""
+    """What the supervisor itself needs of the settings; ``settings`` is passed on to workers.
+
+    ``admissions`` are the proofs that may run side by side, each within ``admission``.
+    """
 
     workers: int
     threads: int
@@ -70,6 +75,8 @@ class Options:
     settings: dict[str, Any]
     secure: bool = False
     poll: Poll | None = None
+    admission: Limits = field(default_factory=Limits)
+    admissions: int = 1
     notices: tuple[str, ...] = ()
 
     def as_json(self) -> bytes:
@@ -80,8 +87,12 @@ class Options:
     def from_json(cls, text: bytes) -> Options:
         """Return what `as_json` has written."""
         members = json.loads(text)
-        poll = members["poll"]
-        changed = {"notices": tuple(members["notices"]), "poll": Poll(**poll) if poll else None}
+        poll, notices = members["poll"], tuple(members["notices"])
+        changed = {
+            "admission": Limits(**members["admission"]),
+            "notices": notices,
+            "poll": Poll(**poll) if poll else None,
+        }
         return cls(**{**members, **changed})
 
 
@@ -105,7 +116,8 @@ class Supervisor:
         )
         self._seats = {number: Seat(number) for number in range(1, options.workers + 1)}
         self._handout = Handout(listeners, self._seats)
-        self._desk = Desk(self._seats)
+        self._gate = Gate(options.admission, at_once=options.admissions)
+        self._desk = Desk(self._seats, self._gate)
         self._care = Care(
             self._seats,
             self._desk,
@@ -167,6 +179,7 @@ class Supervisor:
         self._asked_to_end.set()
         # Whoever wants the server to be taken out of a balancer first waits before this line.
         self._handout.close()
+        self._gate.close()
         for seat in self._seats.values():
             if seat.up:
                 seat.send(Stop())
@@ -179,6 +192,7 @@ class Supervisor:
             await asyncio.wait(late)
 
     def _kill(self) -> None:
+        self._gate.close()
         for seat in self._seats.values():
             if seat.child is not None:
                 seat.child.process.kill()

@@ -142,16 +142,25 @@ def tuned(
 
 
 def tune(
-    subject: Subject, rules: BatchingRules, options: TuningOptions, max_rows: int, *, alone: bool
+    subject: Subject,
+    rules: BatchingRules,
+    options: TuningOptions,
+    max_rows: int,
+    *,
+    alone: bool,
+    known: Calibration | None = None,
 ) -> Tuning:
-    """Calibrate a model or remember its calibration, run every batch size once, and decide."""
+    """Calibrate a model or remember its calibration, run every batch size once, and decide.
+
+    ``known`` is what another process has just measured.
+    """
     never = subject.never
     samples = None
     calibration = None
     if options.calibrate:
         limits = replace(options.limits, max_rows=rules.max_rows or max_rows)
         samples = _samples(subject, limits) if subject.contract.batchable else None
-        calibration = _calibration(subject, samples, limits, options.cache)
+        calibration = known or _calibration(subject, samples, limits, options.cache)
     decided = tuned(calibration, rules, max_rows=max_rows, never=never, one_at_a_time=alone)
     if samples is not None and calibration is not None:
         _warm_up(subject.engine, samples, calibration, decided.max_rows)

@@ -11,9 +11,16 @@ import numpy as np
 from service.calls import calls_for, own_rows
 from service.contract import Contract, OutputContract
 from service.engine import Engine
-from service.errors import EngineFailure, InvalidRequest, TooLarge, VerificationFailed
+from service.errors import (
+    EngineFailure,
+    InvalidRequest,
+    OutOfMemory,
+    TooLarge,
+    VerificationFailed,
+)
 from service.golden import MIN_VECTORS, Golden
 from service.pipeline import Pipeline, Row
+from service.refusals import Refusal
 from service.tensors import Tensor, TensorSpec
 
 
@@ -41,13 +48,15 @@ def _compare(kind: str, promised: Sequence[TensorSpec], found: Sequence[TensorSp
     names = [spec.name for spec in promised]
     if names != [spec.name for spec in found]:
         raise VerificationFailed(
-            f"the contract has {kind}s {names}, the graph has {[spec.name for spec in found]}"
+            f"the contract has {kind}s {names}, the graph has {[spec.name for spec in found]}",
+            Refusal.CONTRACT_MISMATCH,
         )
     for want, have in zip(promised, found, strict=True):
         if (want.datatype, want.shape) != (have.datatype, have.shape):
             raise VerificationFailed(
                 f"{kind} '{want.name}': the contract says {want.datatype} {list(want.shape)}, "
-                f"the graph has {have.datatype} {list(have.shape)}"
+                f"the graph has {have.datatype} {list(have.shape)}",
+                Refusal.CONTRACT_MISMATCH,
             )
 
 
@@ -60,10 +69,12 @@ def verify(
     classifier, has another label.
     """
     if len(golden) < MIN_VECTORS:
-        raise VerificationFailed(f"{len(golden)} golden vectors, at least {MIN_VECTORS} are needed")
+        text = f"{len(golden)} golden vectors, at least {MIN_VECTORS} are needed"
+        raise VerificationFailed(text, Refusal.GOLDEN_INVALID)
     missing = [output.name for output in contract.outputs if output.name not in golden.expected]
     if missing:
-        raise VerificationFailed(f"output '{missing[0]}': no golden answers")
+        text = f"output '{missing[0]}': no golden answers"
+        raise VerificationFailed(text, Refusal.GOLDEN_INVALID)
     rows = _rows(golden, pipeline)
     sizes = tuple(sorted({1, 2, max_rows})) if contract.batchable else (1,)
     worst = 0.0
@@ -91,7 +102,8 @@ def _rows(golden: Golden, pipeline: Pipeline) -> list[Row]:
     try:
         return [pipeline.decode(raw, golden.media_type) for raw in golden.raws]
     except (InvalidRequest, TooLarge) as error:
-        raise VerificationFailed(f"a golden input is refused: {error}") from error
+        text = f"a golden input is refused: {error}"
+        raise VerificationFailed(text, Refusal.GOLDEN_INVALID) from error
 
 
 def _run(
@@ -107,8 +119,9 @@ def _run(
         (call,) = calls_for(contract.input_specs, pipeline, batch, chunk=len(batch))
         return engine.run(call.inputs, names)
     except (InvalidRequest, EngineFailure) as error:
+        code = Refusal.LOAD_MEMORY if isinstance(error, OutOfMemory) else Refusal.RUN_FAILED
         raise VerificationFailed(
-            f"vectors from {indices[0]} on, batch {len(indices)}: {error}"
+            f"vectors from {indices[0]} on, batch {len(indices)}: {error}", code
         ) from error
 
 
@@ -129,11 +142,13 @@ def _difference(
         if true_part.shape != want.shape:
             raise VerificationFailed(
                 f"output '{output.name}', vector {index}: shape {list(true_part.shape)}, "
-                f"recorded {list(want.shape)}"
+                f"recorded {list(want.shape)}",
+                Refusal.GOLDEN_MISMATCH,
             )
         if want.dtype.kind != "f":
             if not np.array_equal(true_part, want):
-                raise VerificationFailed(f"output '{output.name}', vector {index}: not as recorded")
+                text = f"output '{output.name}', vector {index}: not as recorded"
+                raise VerificationFailed(text, Refusal.GOLDEN_MISMATCH)
             continue
         with np.errstate(invalid="ignore"):
             distance = np.abs(true_part - want)
@@ -141,7 +156,8 @@ def _difference(
             seen = float(distance.max())
             raise VerificationFailed(
                 f"output '{output.name}', vector {index}, batch {len(indices)}: differs by "
-                f"{seen:.3g}, allowed is {output.atol:g} + {output.rtol:g} x |recorded|"
+                f"{seen:.3g}, allowed is {output.atol:g} + {output.rtol:g} x |recorded|",
+                Refusal.GOLDEN_MISMATCH,
             )
         worst = max(worst, float(distance[np.isfinite(want)].max(initial=0.0)))
     return worst
@@ -155,9 +171,13 @@ def _check_labels(
         # A graph may declare one shape and answer another.
         if scores.shape != (len(labels),):
             raise VerificationFailed(
-                f"vector {index}: scores of shape {list(scores.shape)} for {len(labels)} labels"
+                f"vector {index}: scores of shape {list(scores.shape)} for {len(labels)} labels",
+                Refusal.GOLDEN_MISMATCH,
             )
         want = labels[int(np.argmax(golden.expected[contract.answer.name][index]))]
+        if golden.labels:
+            want = golden.labels[index]
         seen = labels[int(np.argmax(scores))]
         if seen != want:
-            raise VerificationFailed(f"vector {index}: answers '{seen}', recorded is '{want}'")
+            text = f"vector {index}: answers '{seen}', recorded is '{want}'"
+            raise VerificationFailed(text, Refusal.LABEL_MISMATCH)

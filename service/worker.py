@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import logging
 import os
-import signal
 import socket
 import ssl
 import sys
@@ -18,15 +16,17 @@ from typing import Any, Final
 import uvicorn
 
 from service import logs
+from service.admitted import Admitted
 from service.announcement import announcement, announcement_text
 from service.app import control_of, create_app, first_models, open_warning
 from service.blackbox import BlackBox
-from service.children import ignore_signals
+from service.children import die_with_parent, ignore_signals
 from service.control import Closed, Go, Leave, Message, Prepared, Stop, Taken, Unable, Up
 from service.errors import ControlBroken, ServiceError
 from service.guarded import Quarantine
 from service.link import Link
 from service.member import Member
+from service.parcels import Parcels
 from service.repository import Found, named, scan
 from service.settings import Settings
 from service.tls import TlsFiles, server_context
@@ -35,7 +35,6 @@ from service.web.edge import Edge
 _log = logging.getLogger("onnxport.worker")
 _AT_ONCE: Final = 64
 _LAST_HANDSHAKES: Final = 2.0
-_PR_SET_PDEATHSIG: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,10 +233,10 @@ class WorkerServer(uvicorn.Server):
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Serve; the arguments are descriptors: of the control socket, the connections', the box."""
+    """Serve; the arguments are descriptors: of the control socket, the two others, the box."""
     ignore_signals()
-    _die_with_parent()
-    control, connections, memory = map(int, arguments or sys.argv[1:])
+    die_with_parent()
+    control, connections, files, memory = map(int, arguments or sys.argv[1:])
     link = Link(socket.socket(fileno=control))
     source = socket.socket(fileno=connections)
     try:
@@ -249,7 +248,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logs.configure(level=settings.log_level, style=settings.log_format, worker=start.number)
     box = BlackBox(memory)
     box.record_faults()
-    member = Member(start, link, Quarantine(box, start.culprits))
+    admitted = Admitted(link, Parcels(socket.socket(fileno=files)))
+    member = Member(start, link, Quarantine(box, start.culprits, prepare=admitted.prepare))
     try:
         found = named(scan(settings.repository), settings.model_name)
         app = create_app(settings, found, member)
@@ -319,13 +319,6 @@ def _name_warning(settings: Settings, found: Sequence[Found]) -> str:
     if not name or not found or any(one.name == name for one in found):
         return ""
     return f"no model is called {name}: several keep their names"
-
-
-def _die_with_parent() -> None:
-    """Ask the kernel to end this process with the supervisor, however it ends (Linux)."""
-    prctl = getattr(ctypes.CDLL(None), "prctl", None)
-    if prctl is not None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 if __name__ == "__main__":

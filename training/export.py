@@ -228,7 +228,10 @@ def record(graph: Graph, contract: Contract, raws: Sequence[bytes], media_type: 
         inputs = [torch.from_numpy(tensors[tensor.name]) for tensor in contract.inputs]
         for name, answer in zip(names, graph(inputs), strict=True):
             expected[name].append(answer[0])
-    return Golden(tuple(raws), media_type, {n: tuple(rows) for n, rows in expected.items()})
+    rows = {name: tuple(answers) for name, answers in expected.items()}
+    labels = contract.labels or []
+    words = tuple(labels[int(scores.argmax())] for scores in rows[contract.answer.name] if labels)
+    return Golden(tuple(raws), media_type, rows, words)
 
 
 def write_texts(

@@ -93,7 +93,8 @@ def _row(row: IndexRow) -> dict[str, str]:
     if row.version is None or row.state is None:
         return {"name": row.name}
     line = {"name": row.name, "version": str(row.version), "state": _STATES[row.state]}
-    return {**line, "reason": row.reason} if row.reason else line
+    why = {"reason": row.reason, "code": row.code}
+    return {**line, **{key: text for key, text in why.items() if text}}
 
 
 def _parameters(body: Mapping[str, Any]) -> Mapping[str, Any]:

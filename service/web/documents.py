@@ -135,11 +135,27 @@ INFO = _get(
         "version": 1,
         "state": "READY",
         "reason": "",
+        "code": "",
         "labels": ["ham", "spam"],
         "batching": {
             "rows_independent": True,
             "why": "3 random rows answer alone, together and in any order alike",
         },
+    },
+    "404",
+)
+VERIFICATION = _get(
+    "How a version was proved before it took traffic, or why it was refused",
+    {
+        "name": "tiny",
+        "version": 1,
+        "state": "READY",
+        "status": "passed",
+        "vectors": 16,
+        "batch_sizes": [1, 2, 32],
+        "max_abs_difference": 2.4e-07,
+        "provider": "cpu",
+        "kind": "bundle",
     },
     "404",
 )

@@ -34,6 +34,7 @@ STATUS: Mapping[str, int] = {
     "overloaded": 503,
     "control_disabled": 503,
     "deadline_exceeded": 504,
+    "out_of_memory": 507,
 }
 _BEFORE_A_MODEL = frozenset({"model_not_found", "model_not_ready"})
 _log = logging.getLogger("onnxport.web")

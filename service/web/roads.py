@@ -89,6 +89,7 @@ def make_roads(parts: WebParts) -> tuple[Road, ...]:
         Road(_READ, "GET", "/v2/", routes.server),
         Road(_READ, "GET", "/v1/models", models.index, documents.INDEX),
         *_every(_READ, "GET", "/info", models.info, documents.INFO),
+        *_every(_READ, "GET", "/verification", models.verification, documents.VERIFICATION),
         *_every(_READ, "GET", "/metadata", models.metadata, hosted_documents.METADATA),
         *_every(_PREDICT, "POST", ":explain", models.explain, hosted_documents.EXPLAIN),
         *_every(_PREDICT, None, ":{verb}", OtherVerb(), None),

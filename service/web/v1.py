@@ -20,6 +20,7 @@ from service.contract import Contract
 from service.errors import InvalidRequest, ModelNotReady, NotBuilt
 from service.predictor import Answered
 from service.registry import ModelView, State
+from service.verdict import verdict_of
 from service.web import cloudevents, tfserving
 from service.web.content import Received, received
 from service.web.exchange import (
@@ -252,9 +253,16 @@ class ModelRoads:
             "version": view.version,
             "state": view.state,
             "reason": view.reason,
+            "code": view.code,
             "versions": [v.version for v in self._models.views() if v.name == view.name],
         }
         return json_response({**head, **view.info})
+
+    async def verification(self, request: Request) -> Response:
+        """Tell how the proof of a version went, also of one that was refused."""
+        view = self._models.view(*model_and_version(request.scope, self._models))
+        verdict = verdict_of(view.name, view.version, view.info, code=view.code, reason=view.reason)
+        return json_response({**verdict, "state": view.state})
 
     async def explain(self, request: Request) -> Response:
         """Refuse to explain a model that there is: 501."""

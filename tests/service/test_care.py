@@ -15,11 +15,13 @@ from dataclasses import dataclass
 import pytest
 
 from service import blackbox
+from service.admission import Limits
 from service.blackbox import RUNNING, BlackBox, label_of
 from service.care import Care
 from service.children import Child
 from service.control import Condemn, Leave, Ping, Stuck
 from service.desk import Desk
+from service.gate import Gate
 from service.seat import Seat
 from tests.service.test_desk import Worker
 
@@ -37,7 +39,13 @@ class Ward:
     def care(self, *, hang_timeout: float = 0.05, grace: float = 60, deaths: int = 3) -> Care:
         """Return who looks after it."""
         seats = {1: self.seat}
-        return Care(seats, Desk(seats), deaths=deaths, hang_timeout=hang_timeout, grace=grace)
+        return Care(
+            seats,
+            Desk(seats, Gate(Limits(), at_once=1)),
+            deaths=deaths,
+            hang_timeout=hang_timeout,
+            grace=grace,
+        )
 
     async def ended(self) -> int:
         """Wait for the end of the process and return its exit code."""
@@ -49,8 +57,10 @@ def ward() -> Iterator[Ward]:
     """Return a worker that is up."""
     command = [sys.executable, "-c", "import sys; sys.stdin.read()"]
     control, connections = socket.socketpair()
+    files, theirs = socket.socketpair()
+    theirs.close()
     process = subprocess.Popen(command, stdin=subprocess.PIPE)
-    child = Child(process, control, connections, blackbox.make_memory())
+    child = Child(process, control, connections, files, blackbox.make_memory())
     worker = Worker()
     yield Ward(Seat(1, child=child, writer=worker, up=True), worker, child)
     process.kill()

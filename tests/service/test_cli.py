@@ -172,16 +172,19 @@ def test_verify_proves_and_skips(capsys: pytest.CaptureFixture[str], repository:
 
 
 def test_verify_fails_on_a_changed_file(capsys: pytest.CaptureFixture[str]) -> None:
-    """One flipped byte in a bundle is found, named, and is exit code 1."""
+    """One flipped byte in a bundle is found, named, and is exit code 3."""
     bundle = models.text_bundle(Path("damaged"))
     file = bundle.path / "model.onnx"
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
-    assert run("verify", bundle.path) == 1
+    assert run("verify", bundle.path) == 3
     out = capsys.readouterr().out
-    assert out.startswith("texts version 1: failed: ")
+    assert out.startswith("texts version 1: failed: hash_mismatch: ")
     assert "model.onnx" in out
+    assert run("verify", bundle.path, "--output", "json") == 3
+    (proof,) = json.loads(capsys.readouterr().out)["models"]
+    assert (proof["status"], proof["code"]) == ("failed", "hash_mismatch")
 
 
 def test_models_of_several_versions(capsys: pytest.CaptureFixture[str]) -> None:
@@ -202,8 +205,11 @@ def test_rules_of_a_model_hold_for_its_proof(capsys: pytest.CaptureFixture[str])
     (Path("r") / "texts" / "serving.toml").write_text('verify = "off"')
     assert "skipped: switched off" in succeeded(capsys, "verify", "r")
     (Path("r") / "texts" / "serving.toml").write_text("versions = {specific = [1, 9]}")
-    assert run("verify", "r") == 1
-    assert "texts version 9: failed: r/texts/9: not on disk" in capsys.readouterr().out
+    assert run("verify", "r") == 3
+    assert (
+        "texts version 9: failed: repository_problem: r/texts/9: not on disk"
+        in capsys.readouterr().out
+    )
 
 
 def test_serve_refuses_in_one_line(capsys: pytest.CaptureFixture[str], repository: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from service import desk as desks
+from service.admission import Limits
 from service.control import (
     Answer,
     Ask,
@@ -26,8 +27,10 @@ from service.control import (
     VersionState,
 )
 from service.desk import Desk
+from service.gate import Gate
 from service.seat import Seat
 from service.snapshots import Snapshot
+from tests.support.proving import Provers
 from tests.support.runtime import settle
 
 READY = VersionState("m", 1, "READY")
@@ -64,6 +67,7 @@ class Floor:
     desk: Desk
     seats: dict[int, Seat]
     workers: dict[int, Worker]
+    provers: Provers
 
     async def hear(self, number: int, message: Message) -> None:
         """Let a worker say something, and everything happen that follows."""
@@ -87,7 +91,9 @@ async def floor(count: int = 3) -> AsyncIterator[Floor]:
     """Open a desk whose workers are up, settled and ready."""
     workers = {number: Worker() for number in range(1, count + 1)}
     seats = {n: Seat(n, writer=worker, up=True) for n, worker in workers.items()}
-    at = Floor(Desk(seats), seats, workers)
+    provers = Provers()
+    desk = Desk(seats, Gate(Limits(), at_once=2, start=provers))
+    at = Floor(desk, seats, workers, provers)
     for number in workers:
         await at.hear(number, States(ready=True, settled=True, versions=(READY,)))
     yield at

@@ -48,20 +48,30 @@ class Watching(GatedEngine):
 
 
 class Loader:
-    """Stands in for `load_model`; notes what the memory says while it loads."""
+    """Stands in for the loader; notes what the memory says while it gets ready and loads."""
 
     def __init__(self, memory: int) -> None:
         """Begin with nothing seen."""
+        self.before: list[Mark] = []
         self.seen: list[Mark] = []
         self.engine = Watching(memory)
         self.breaks = False
         self._memory = memory
 
-    def __call__(
-        self, found: Found, options: LoadOptions, on_step: Callable[[str], None]
-    ) -> Loaded:
+    def prepare(
+        self,
+        found: Found,
+        options: LoadOptions,
+        fingerprint: str,
+        on_step: Callable[[str], None],
+    ) -> Callable[[], Loaded]:
+        """Look, and return what loads."""
+        del found, options, fingerprint, on_step
+        self.before += read_marks(self._memory)
+        return self.load
+
+    def load(self) -> Loaded:
         """Look, then load."""
-        del found, options, on_step
         self.seen += read_marks(self._memory)
         if self.breaks:
             raise BundleError("broken")
@@ -85,9 +95,10 @@ def culprit(found: Found) -> Culprit:
 
 
 def test_marks_are_there_while_it_lasts(tmp_path: Path, memory: int) -> None:
-    """During the load and each run, and not between them."""
+    """During the load and each run, not between them, and not while another process proves."""
     loader, found = Loader(memory), found_in(tmp_path)
-    loaded = load(Quarantine(BlackBox(memory), load=loader), found)
+    loaded = load(Quarantine(BlackBox(memory), prepare=loader.prepare), found)
+    assert loader.before == []
     assert [(mark.model, mark.loading) for mark in loader.seen] == [("m", True)]
     assert read_marks(memory) == []
     loaded.engine.run({"x": np.zeros((1, 1), np.float32)}, ["y"])
@@ -104,14 +115,14 @@ def test_a_load_that_fails_leaves_no_mark(tmp_path: Path, memory: int) -> None:
     loader = Loader(memory)
     loader.breaks = True
     with pytest.raises(BundleError):
-        load(Quarantine(BlackBox(memory), load=loader), found_in(tmp_path))
+        load(Quarantine(BlackBox(memory), prepare=loader.prepare), found_in(tmp_path))
     assert read_marks(memory) == []
 
 
 def test_a_culprit_is_not_loaded_until_its_files_change(tmp_path: Path, memory: int) -> None:
     """The reason is what the others are told, too; new files are a new version."""
     loader, found = Loader(memory), found_in(tmp_path)
-    quarantine = Quarantine(BlackBox(memory), [culprit(found)], load=loader)
+    quarantine = Quarantine(BlackBox(memory), [culprit(found)], prepare=loader.prepare)
     with pytest.raises(Quarantined, match="it died"):
         load(quarantine, found)
     assert loader.seen == []
@@ -123,7 +134,7 @@ def test_a_culprit_is_not_loaded_until_its_files_change(tmp_path: Path, memory: 
 def test_what_is_loaded_is_told_from_what_was_condemned(tmp_path: Path, memory: int) -> None:
     """Only the very files that killed are taken out of service."""
     found = found_in(tmp_path)
-    quarantine = Quarantine(BlackBox(memory), load=Loader(memory))
+    quarantine = Quarantine(BlackBox(memory), prepare=Loader(memory).prepare)
     assert not quarantine.condemn(culprit(found))
     quarantine.pardon("m")
     load(quarantine, found)
@@ -134,7 +145,7 @@ def test_what_is_loaded_is_told_from_what_was_condemned(tmp_path: Path, memory: 
 def test_who_is_pardoned_is_tried_again(tmp_path: Path, memory: int) -> None:
     """And nobody else."""
     found = found_in(tmp_path)
-    quarantine = Quarantine(BlackBox(memory), [culprit(found)], load=Loader(memory))
+    quarantine = Quarantine(BlackBox(memory), [culprit(found)], prepare=Loader(memory).prepare)
     quarantine.pardon("other")
     with pytest.raises(Quarantined):
         load(quarantine, found)

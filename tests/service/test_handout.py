@@ -46,9 +46,8 @@ def child(connections: socket.socket) -> Child:
     """Return a worker of which only the socket for connections matters."""
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
-    control, other = socket.socketpair()
-    other.close()
-    return Child(process, control, connections, make_memory())
+    control, files = socket.socketpair()
+    return Child(process, control, connections, files, make_memory())
 
 
 @asynccontextmanager

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 
+from service.admission import Limits
 from service.errors import BundleError, ConfigurationError
-from service.inspection import inspect_path, prove
+from service.inspection import inspect_path, prove_all
 from service.loader import LoadOptions
 from service.repository import scan
 from tests.support import models
@@ -94,26 +96,43 @@ def test_a_version_without_a_model(tmp_path: Path) -> None:
         inspect_path(tmp_path)
 
 
+def proofs(path: Path) -> list[dict[str, Any]]:
+    """Prove what lies at a path."""
+    return prove_all(scan(path), LoadOptions(max_rows=2), Limits())
+
+
 def test_a_proof(tmp_path: Path) -> None:
     """A bundle is passed, a bare file skipped, and both say where they are."""
     bundle = models.text_bundle(tmp_path)
     bare = models.write_doubler(tmp_path / "bare.onnx")
-    skipped, passed = (prove(one, LoadOptions(max_rows=2)) for one in scan(tmp_path))
-    assert skipped == {
-        "name": "bare", "version": 1, "path": str(bare), "provider": "cpu",
-        "status": "skipped", "reason": "a bare ONNX file carries no proof",
-    }  # fmt: skip
-    assert passed == {
+    skipped, passed = proofs(tmp_path)
+    head = {"name": "bare", "version": 1, "path": str(bare), "kind": "onnx"}
+    assert skipped.items() >= {**head, "status": "skipped"}.items()
+    assert skipped["reason"] == "a bare ONNX file carries no proof"
+    assert passed.items() >= {
         "name": "texts", "version": 1, "path": str(bundle.path), "status": "passed",
-        "vectors": 16, "batch_sizes": [1, 2], "max_abs_difference": 0.0, "provider": "cpu",
-    }  # fmt: skip
+        "vectors": 16, "max_abs_difference": 0.0, "provider": "cpu", "kind": "bundle",
+        "digest": bundle.manifest.digest,
+    }.items()  # fmt: skip
+    assert passed["batch_sizes"] == [1, 2]
+    assert set(passed["files"]) == {"model.onnx", "golden.npz"}
+    assert set(passed["admission"]["seconds"]) == {"reading", "verifying"}
 
 
 def test_a_proof_that_fails(tmp_path: Path) -> None:
-    """The reason is part of the answer, and nothing is raised."""
+    """Code and reason are part of the answer, and nothing is raised."""
     bundle = models.text_bundle(tmp_path)
     (bundle.path / "model.onnx").write_bytes(b"no model")
     models.resealed(bundle)
-    (proof,) = (prove(one, LoadOptions()) for one in scan(tmp_path))
-    assert (proof["name"], proof["status"]) == ("texts", "failed")
+    (proof,) = proofs(tmp_path)
+    assert (proof["name"], proof["status"], proof["code"]) == ("texts", "failed", "not_onnx")
     assert "model.onnx: not an ONNX file" in proof["reason"]
+
+
+def test_a_proof_that_cannot_be_tried(tmp_path: Path) -> None:
+    """What the scan has found wrong is the reason."""
+    models.write_doubler(tmp_path / "m" / "1" / "model.onnx")
+    (tmp_path / "m" / "serving.toml").write_text("colour = 1")
+    (proof,) = proofs(tmp_path)
+    assert proof["code"] == "repository_problem"
+    assert "colour" in proof["reason"]

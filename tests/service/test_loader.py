@@ -257,6 +257,6 @@ def test_nothing_stays_open_of_a_failed_load(tmp_path: Path) -> None:
     bundle = other_weights(models.picture_bundle(tmp_path))
     with pytest.raises(VerificationFailed) as caught:
         loaded(bundle.path)
-    (frame,) = (entry for entry in caught.traceback if entry.name == "load_model")
+    (frame,) = (entry for entry in caught.traceback if entry.name == "_loaded")
     with pytest.raises(EngineFailure, match="closed"):
         frame.locals["engine"].run({}, ["scores"])

@@ -45,8 +45,8 @@ def refused(path: Path) -> str:
         ("", "not a path"),
         ("link.bin", "a link that leads out of the model's folder"),
         ("folder/secret.bin", "a link that leads out of the model's folder"),
-        ("missing.bin", "'missing.bin': no such file"),
-        (".", "no such file"),
+        ("missing.bin", "missing.bin: No such file"),
+        (".", "not a path to a file"),
     ],
 )
 def test_weights_elsewhere_are_refused(

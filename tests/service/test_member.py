@@ -94,7 +94,7 @@ async def office(repository: Path) -> AsyncIterator[Office]:
     memory = make_memory()
     with ours, theirs:
         loads = Loads()
-        quarantine = Quarantine(BlackBox(memory), load=loads)
+        quarantine = Quarantine(BlackBox(memory), prepare=loads.prepare)
         member = Member(START, Link(ours), quarantine)
         async with rig(repository, ALL, observer=member, loads=loads, load=quarantine.load) as made:
             member.join(made.registry, made.reloader, Metrics("0"), Statistics())
@@ -165,7 +165,7 @@ async def test_a_culprit_is_taken_out_of_service(tmp_path: Path) -> None:
         await at.supervisor.say(Condemn(Culprit("m", 1, print_of, "it died")))
         while (told := await at.supervisor.hear(States)).versions[0].state == "READY":
             pass
-        assert told.versions == (VersionState("m", 1, "FAILED", "it died"),)
+        assert told.versions == (VersionState("m", 1, "FAILED", "it died", "quarantined"),)
 
 
 async def test_a_request_gets_its_own_answer(tmp_path: Path) -> None:

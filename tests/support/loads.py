@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,17 @@ class Loads:
         engine = GatedEngine(self.count, found.version)
         self.engines.append(engine)
         return Loaded(CONTRACT, make_pipeline(CONTRACT), engine, {"kind": "fake"})
+
+    def prepare(
+        self,
+        found: Found,
+        options: LoadOptions,
+        fingerprint: str,
+        on_step: Callable[[str], None],
+    ) -> Callable[[], Loaded]:
+        """Return the load, as a worker asks for it."""
+        del fingerprint
+        return partial(self, found, options, on_step)
 
     async def until_begun(self) -> None:
         """Wait until one more load has begun."""

@@ -299,7 +299,10 @@ def _publish(
             outputs=graph.outputs,
             constants=graph.constants,
         )
-        golden = Golden(tuple(raws), media_type, _answers(file, contract, raws, media_type))
+        answers, labels = _answers(file, contract, raws, media_type), contract.labels or []
+        scores = answers[contract.answer.name] if labels else ()
+        words = tuple(labels[int(row.argmax())] for row in scores)
+        golden = Golden(tuple(raws), media_type, answers, words)
         (folder / GOLDEN_FILE).write_bytes(dump(golden))
         seal(folder, contract, {"name": "hand-made"})
     return read_bundle(model / "1")

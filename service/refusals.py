@@ -1,0 +1,66 @@
+"""Why a model is not taken into service: one stable code for each reason."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Refusal(StrEnum):
+    """The codes that the index, model-info, the log and ``onnxport verify`` show."""
+
+    # What lies on disk.
+    REPOSITORY = "repository_problem"
+    """A name, a version or a `serving.toml` cannot be used."""
+    INVALID_MANIFEST = "invalid_manifest"
+    """`bundle.json` is damaged, was edited, or is of another schema."""
+    INVALID_REPORT = "invalid_report"
+    """A report of the bundle is no JSON object."""
+    FILE_MISSING = "file_missing"
+    """A file that is listed or referred to is not there."""
+    FILE_UNLISTED = "file_unlisted"
+    """A visible file is not listed in `bundle.json`."""
+    HASH_MISMATCH = "hash_mismatch"
+    """A file has another size or content than `bundle.json` says."""
+    UNSAFE_FILE = "unsafe_file"
+    """A link out of the folder, a pipe, a device, or anything else that is no plain file."""
+    UNREADABLE_FILE = "unreadable_file"
+    """The system refuses to read a file."""
+    TOO_LARGE = "too_large"
+    """The files are larger than this machine's memory allows."""
+    # What a model file says.
+    NOT_ONNX = "not_onnx"
+    """The bytes are no ONNX model."""
+    EXTERNAL_DATA = "external_data"
+    """Weights lie where they must not, or where they cannot be handed over in memory."""
+    CUSTOM_OPS = "custom_ops"
+    """An operator needs a library, or a compiled blob, that this server never loads."""
+    TOO_COMPLEX = "too_complex"
+    """More nodes, or deeper nesting, than any honest model has."""
+    UNSUPPORTED_OPSET = "unsupported_opset"
+    """An operator set that this ONNX Runtime does not know."""
+    UNSUPPORTED_OPERATOR = "unsupported_operator"
+    """An operator that this ONNX Runtime has no implementation of."""
+    UNSUPPORTED_TYPE = "unsupported_type"
+    """An input or output has a type without a form on the wire, or no name."""
+    INVALID_GRAPH = "invalid_graph"
+    """ONNX Runtime refuses the graph for another reason, which the text tells."""
+    # What a model does.
+    CONTRACT_MISMATCH = "contract_mismatch"
+    """Inputs, outputs or their axes are not those of the contract."""
+    ROWS_DEPENDENT = "rows_dependent"
+    """Rows that the bundle promises to be independent are not."""
+    GOLDEN_INVALID = "golden_invalid"
+    """The golden vectors are missing, too few, or cannot be read."""
+    GOLDEN_MISMATCH = "golden_mismatch"
+    """An answer is not the recorded one."""
+    LABEL_MISMATCH = "label_mismatch"
+    """An answer has another label than the recorded one."""
+    RUN_FAILED = "run_failed"
+    """The model fails on a golden vector."""
+    # What a load does to its process.
+    LOAD_CRASHED = "load_crashed"
+    """The model ended the process that tried it."""
+    LOAD_TIMEOUT = "load_timeout"
+    """The model was not proved within `admission_timeout`."""
+    LOAD_MEMORY = "load_memory"
+    """The model asked for more memory than `admission_memory`."""
