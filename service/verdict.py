@@ -24,4 +24,6 @@ def verdict_of(
         # It answers as it was proved; what should take its place was refused.
         proof["replacement"] = {"status": "failed", "code": code, "reason": reason}
     facts = {key: info[key] for key in _FACTS if key in info}
+    if info:
+        facts["provider"] = info["runtime"]["provider"]
     return {**head, **(proof or {"status": "pending"}), **facts}

@@ -106,7 +106,7 @@ def test_a_proof(tmp_path: Path) -> None:
     bundle = models.text_bundle(tmp_path)
     bare = models.write_doubler(tmp_path / "bare.onnx")
     skipped, passed = proofs(tmp_path)
-    head = {"name": "bare", "version": 1, "path": str(bare), "kind": "onnx"}
+    head = {"name": "bare", "version": 1, "path": str(bare), "kind": "onnx", "provider": "cpu"}
     assert skipped.items() >= {**head, "status": "skipped"}.items()
     assert skipped["reason"] == "a bare ONNX file carries no proof"
     assert passed.items() >= {
@@ -116,7 +116,7 @@ def test_a_proof(tmp_path: Path) -> None:
     }.items()  # fmt: skip
     assert passed["batch_sizes"] == [1, 2]
     assert set(passed["files"]) == {"model.onnx", "golden.npz"}
-    assert set(passed["admission"]["seconds"]) == {"reading", "verifying"}
+    assert set(passed["admission"]["seconds"]) == {"reading", "verifying", "warming"}
 
 
 def test_a_proof_that_fails(tmp_path: Path) -> None:
