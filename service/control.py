@@ -37,6 +37,14 @@ class VersionState:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Uploaded:
+    """A model whose files came with the request to load it, and the folder that they are in."""
+
+    model: str
+    folder: str
+
+
 # From the supervisor to a worker.
 
 
@@ -45,7 +53,8 @@ class Start:
     """The first message: who the worker is and what it serves.
 
     ``loaded`` and ``unloaded`` are models that were loaded and unloaded by request since the
-    server began, ``known`` the last states of all versions.
+    server began, ``known`` the last states of all versions.  Below the folder ``uploads`` lies what
+    comes with a request.
     """
 
     number: int
@@ -56,6 +65,8 @@ class Start:
     unloaded: tuple[str, ...] = ()
     culprits: tuple[Culprit, ...] = ()
     known: tuple[VersionState, ...] = ()
+    uploads: str = ""
+    uploaded: tuple[Uploaded, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +93,8 @@ class Ask:
 class Order:
     """Load or unload a model, or sync it: bring what is live of it in line with the disk.
 
-    ``settling``, ``retry`` and ``quiet`` are said of a sync, see `service.reloader`.
+    ``settling``, ``retry`` and ``quiet`` are said of a sync, see `service.reloader`; ``folder`` is
+    where a load finds the model's files, "" for the repository.
     """
 
     id: int
@@ -91,6 +103,7 @@ class Order:
     settling: tuple[str, ...] = ()
     retry: bool = False
     quiet: bool = False
+    folder: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,11 +197,10 @@ class Pong:
 
 @dataclass(frozen=True, slots=True)
 class Stuck:
-    """A run of this version was told to end so many seconds ago, and goes on."""
+    """A run of this version was told to end and goes on."""
 
     model: str
     version: int
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +218,7 @@ class Request:
     id: int
     verb: str
     model: str = ""
+    folder: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,14 +79,14 @@ class Link:
         if future is not None and not future.done():
             future.set_result(message)
 
-    async def request(self, verb: str, model: str = "") -> Answer:
+    async def request(self, verb: str, model: str = "", folder: str = "") -> Answer:
         """Ask the supervisor; raises Reported with the code and text of an error there."""
         if self.gone:
             raise ModelNotReady(_GONE)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         asked = next(self._ids)
         self._waiting[asked] = future
-        self.send(Request(asked, verb, model))
+        self.send(Request(asked, verb, model, folder))
         try:
             answer = await future
         finally:

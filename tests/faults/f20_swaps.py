@@ -194,7 +194,8 @@ def _report(
         "refused": not trial.refused,
         "memory": after.resident_mb <= before.resident_mb + 10,
         "descriptors": after.descriptors <= before.descriptors,
-        "threads": after.threads <= before.threads,
+        # Those that read the disk are started when they are needed, up to six a process.
+        "threads": after.threads <= before.threads + 4,
     }
     return report("F20", figures, goals)
 
