@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import NoReturn
 
+from service.allowance import share_of, usable_bytes
 from service.children import command_of, environment, inheritable
 from service.cpu import usable_cores
 from service.errors import ConfigurationError
@@ -51,6 +52,10 @@ def options_of(settings: Settings, ignored: Sequence[str] = ()) -> Options:
     cuda = uses_cuda(settings.providers)
     crew = crew_of(settings.workers, settings.threads, usable_cores(), cuda=cuda)
     flags = ", ".join(ignored)
+    limit = settings.memory_limit
+    if limit == "auto":
+        # The driver maps far more than it uses.
+        limit = 0 if cuda else share_of(usable_bytes(), crew.workers)
     return Options(
         workers=crew.workers,
         threads=crew.threads,
@@ -59,7 +64,7 @@ def options_of(settings: Settings, ignored: Sequence[str] = ()) -> Options:
         hang_timeout=settings.hang_timeout,
         log_level=settings.log_level,
         log_format=settings.log_format,
-        settings=settings.model_dump(mode="json"),
+        settings={**settings.model_dump(mode="json"), "memory_limit": limit},
         poll=poll_of(settings),
         notices=(f"flags of KServe without a meaning here: {flags}",) if flags else (),
     )

@@ -16,6 +16,7 @@ from typing import Any, Final
 import uvicorn
 
 from service import logs
+from service.allowance import limit_memory
 from service.announcement import announcement, announcement_text
 from service.app import control_of, create_app, first_models, open_warning
 from service.blackbox import BlackBox
@@ -218,6 +219,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # A folder that may not be read, a disk that fails.
         link.say(Unable("internal", str(error)))
         sys.exit(1)
+    if settings.memory_limit != "auto":
+        limit_memory(settings.memory_limit)
     config = server_config(app, settings)
     link.say(_prepared(settings, found, member))
 
