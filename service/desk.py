@@ -164,7 +164,8 @@ class Desk:
             return False
         for one in others:
             if one.code and one.text != done.text:
-                _log.error("model %s: only some workers failed: %s", model, printable(one.text))
+                # Its files may have changed since the first has read them; it is tried again.
+                _log.info("model %s: another worker failed: %s", model, printable(one.text))
         return not any(one.code for one in [done, *others])
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
