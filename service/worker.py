@@ -32,6 +32,8 @@ from service.web.edge import Edge
 
 _log = logging.getLogger("onnxport.worker")
 _AT_ONCE: Final = 64
+# How long callers of a worker that is replaced may ask once more before idle connections end.
+_FAREWELL: Final = 1.0
 _PR_SET_PDEATHSIG: Final = 1
 
 
@@ -165,10 +167,14 @@ class WorkerServer(uvicorn.Server):
         elif isinstance(message, Stop):
             self.should_exit = True
         elif isinstance(message, Leave):
-            # Connections are closed as their answers are out; who runs on nobody waits for.
-            self.leaving = self.should_exit = True
+            self.leaving = self._edge.leaving = True
+            # Who asks meanwhile is told to go elsewhere, instead of being hung up on.
+            asyncio.get_running_loop().call_later(_FAREWELL, self._leave)
         else:
             self._member.hear(message)
+
+    def _leave(self) -> None:
+        self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Open the application, then take connections."""

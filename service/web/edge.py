@@ -34,6 +34,8 @@ class Edge:
         self.connections: set[Connection] = set()
         self._ends: dict[Connection, Callable[[], None]] = {}
         self._sweeping = False
+        # Set to have every answer from now on end its connection.
+        self.leaving = False
 
     def protocol(
         self,

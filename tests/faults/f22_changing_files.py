@@ -138,7 +138,9 @@ class Trial:
         """Wait until a bundle answers everywhere; return how long it took."""
 
         async def there() -> bool:
-            return await digest(self.caller) == wanted
+            alone = {(MODEL, str(self.version)): "READY"}
+            ready = {k: s for k, s in (await self.caller.states()).items() if "READY" in s}
+            return await digest(self.caller) == wanted and ready == alone
 
         return await until(there, PATIENCE)
 
