@@ -28,6 +28,7 @@ STATUS: Mapping[str, int] = {
     "not_built": 501,
     "model_not_ready": 503,
     "overloaded": 503,
+    "process_ended": 503,
     "control_disabled": 503,
     "deadline_exceeded": 504,
 }
