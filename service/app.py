@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -21,6 +22,7 @@ from service.doors import auditor_of, gate_of
 from service.engine import EngineOptions
 from service.errors import ConfigurationError, ServiceError
 from service.figures import OwnFigures, SharedFigures
+from service.folders import UploadFolders
 from service.lifecycle import State
 from service.loader import LoadOptions, load_model
 from service.member import Member, SharedModels, SharedRepository
@@ -34,7 +36,7 @@ from service.pool import Pool
 from service.predictor import Predictor
 from service.registry import Readiness, Registry
 from service.reloader import Reloader
-from service.repository import Found, named, scan
+from service.repository import Found, named, scan, scan_one
 from service.settings import Settings
 from service.statistics import Statistics
 from service.tuning import TuningOptions
@@ -109,7 +111,12 @@ def make_core(settings: Settings, found: Sequence[Found], member: Member | None 
     for known in member.start.known if member else ():
         if known.state == State.FAILED:
             registry.expect_failure(known.model, known.version, known.reason)
-    reloader = Reloader(registry, settings.repository, control, model_name=settings.model_name)
+    folders = UploadFolders(Path(member.start.uploads) if member else None)
+    for one in member.start.uploaded if member else ():
+        folders.keep(one.model, Path(one.folder))
+    reloader = Reloader(
+        registry, settings.repository, control, model_name=settings.model_name, folders=folders
+    )
     predictor = Predictor(registry, inputs, observer, max_instances=settings.queue_rows)
     executors = (runs, inputs, loads)
     if member is not None:
@@ -130,6 +137,9 @@ def first_models(
     if member is None:
         return at_start(found, control)
     start = member.start
+    for one in start.uploaded:
+        own = scan_one(Path(one.folder), one.model)
+        found = [*(other for other in found if other.name != one.model), *own]
     serving = {(one.model, one.version) for one in start.known if one.state == State.READY}
     return at_start(found, control, Asked(start.loaded, start.unloaded, serving))
 
@@ -236,7 +246,7 @@ def make_parts(core: Core, options: WebOptions, auditor: Auditor) -> WebParts:
             core.registry, core.predictor, options, core.reloader, figures, auditor=auditor
         )
     models = SharedModels(core.registry, member)
-    repository = SharedRepository(core.reloader, models, member.link)
+    repository = SharedRepository(core.reloader, models, member)
     shared = SharedFigures(member.link, core.metrics)
     return WebParts(models, core.predictor, options, repository, shared, auditor=auditor)
 

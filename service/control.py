@@ -38,6 +38,14 @@ class VersionState:
     code: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Uploaded:
+    """A model whose files came with the request to load it, and the folder that they are in."""
+
+    model: str
+    folder: str
+
+
 # From the supervisor to a worker.
 
 
@@ -46,7 +54,8 @@ class Start:
     """The first message: who the worker is and what it serves.
 
     ``loaded`` and ``unloaded`` are models that were loaded and unloaded by request since the
-    server began, ``known`` the last states of all versions.
+    server began, ``known`` the last states of all versions.  Below the folder ``uploads`` lies what
+    comes with a request.
     """
 
     number: int
@@ -57,6 +66,8 @@ class Start:
     unloaded: tuple[str, ...] = ()
     culprits: tuple[Culprit, ...] = ()
     known: tuple[VersionState, ...] = ()
+    uploads: str = ""
+    uploaded: tuple[Uploaded, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +94,8 @@ class Ask:
 class Order:
     """Load or unload a model, or sync it: bring what is live of it in line with the disk.
 
-    ``settling``, ``retry`` and ``quiet`` are said of a sync, see `service.reloader`.
+    ``settling``, ``retry`` and ``quiet`` are said of a sync, see `service.reloader`; ``folder`` is
+    where a load finds the model's files, "" for the repository.
     """
 
     id: int
@@ -92,6 +104,7 @@ class Order:
     settling: tuple[str, ...] = ()
     retry: bool = False
     quiet: bool = False
+    folder: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,11 +198,10 @@ class Pong:
 
 @dataclass(frozen=True, slots=True)
 class Stuck:
-    """A run of this version was told to end so many seconds ago, and goes on."""
+    """A run of this version was told to end and goes on."""
 
     model: str
     version: int
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +219,7 @@ class Request:
     id: int
     verb: str
     model: str = ""
+    folder: str = ""
 
 
 @dataclass(frozen=True, slots=True)

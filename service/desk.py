@@ -7,6 +7,7 @@ import logging
 from collections.abc import Coroutine, Mapping
 from dataclasses import replace
 from itertools import count
+from pathlib import Path
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
@@ -25,9 +26,11 @@ from service.control import (
     Request,
     Start,
     States,
+    Uploaded,
     VersionState,
 )
 from service.fleet import board_of
+from service.folders import UploadFolders
 from service.gate import Gate
 from service.logs import printable
 from service.parcels import send_parcel
@@ -43,10 +46,16 @@ PATIENCE: Final = 0.5
 class Desk:
     """Keeps the desired state and what dead workers had counted; asks and tells all workers."""
 
-    def __init__(self, seats: Mapping[int, Seat], gate: Gate) -> None:
-        """Begin with nothing said; ``gate`` has versions proved."""
+    def __init__(
+        self, seats: Mapping[int, Seat], gate: Gate, folders: UploadFolders | None = None
+    ) -> None:
+        """Begin with nothing said.
+
+        ``gate`` has versions proved, ``folders`` keep what comes with requests.
+        """
         self._seats = seats
         self._gate = gate
+        self._folders = folders or UploadFolders()
         self._loop = asyncio.get_running_loop()
         self._ids = count(1)
         self._waiting: dict[tuple[int, int], asyncio.Future[Message | None]] = {}
@@ -72,6 +81,8 @@ class Desk:
             unloaded=tuple(name for name, wanted in self._desired.items() if not wanted),
             culprits=tuple(self.culprits.values()),
             known=self._known,
+            uploads=str(self._folders.root),
+            uploaded=tuple(Uploaded(m, str(path)) for m, path in self._folders.all().items()),
         )
 
     def hear(self, seat: Seat, message: Message) -> None:
@@ -123,7 +134,9 @@ class Desk:
             seat.send(self._board)
         for model, wanted in self._desired.items():
             if seat.desired.get(model) is not wanted:
-                seat.send(Order(next(self._ids), "load" if wanted else "unload", model))
+                folder = str(self._folders.of(model) or "")
+                verb = "load" if wanted else "unload"
+                seat.send(Order(next(self._ids), verb, model, folder=folder))
 
     @property
     def workers(self) -> int:
@@ -146,9 +159,10 @@ class Desk:
             seat.send(Condemn(culprit))
 
     def close(self) -> None:
-        """Drop what is still being asked."""
+        """Drop what is still being asked, and what was kept of requests."""
         for task in self._tasks:
             task.cancel()
+        self._folders.close()
 
     async def sync(self, model: str, task: Task) -> bool:
         """Have all workers bring a model in line with the disk; whether all of it is READY then.
@@ -163,7 +177,8 @@ class Desk:
             return False
         for one in others:
             if one.code and one.text != done.text:
-                _log.error("model %s: only some workers failed: %s", model, printable(one.text))
+                # Its files may have changed since the first has read them; it is tried again.
+                _log.info("model %s: another worker failed: %s", model, printable(one.text))
         return not any(one.code for one in [done, *others])
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
@@ -175,7 +190,8 @@ class Desk:
         if request.verb == "figures":
             seat.send(Answer(request.id, content=await self.figures()))
             return
-        done = await self._order(seat, request.verb, request.model)
+        order = Order(0, request.verb, request.model, folder=request.folder)
+        done = await self._order(seat, order)
         # The board first: who has been told that it is done must find it so.
         self._post()
         seat.send(Answer(request.id, done.code, done.text))
@@ -220,19 +236,24 @@ class Desk:
             "restarts": self.restarts,
         }
 
-    async def _order(self, asker: Seat, verb: str, model: str) -> Done:
+    async def _order(self, asker: Seat, order: Order) -> Done:
         """Have all workers load or unload a model; the first error is the answer.
 
         One of them goes first, and not the one that was asked: a model that ends its process must
         neither take the others along nor him who can tell of it.
         """
+        verb, model = order.verb, order.model
+        folder = Path(order.folder) if order.folder else None
         async with self._turns.setdefault(model, asyncio.Lock()):
             self._pardon(model)
-            done, others = await self._in_turn(Order(0, verb, model), asker)
-            if done is None:
-                return Done(0, "load_refused", f"failed to {verb} '{model}', it ended its process")
-            answer = next((one for one in [done, *others] if one.code), done)
-            if answer.code in ("", "load_refused"):
+            done, others = await self._in_turn(order, asker)
+            dead = Done(0, "load_refused", f"failed to {verb} '{model}', it ended its process")
+            answer = next((one for one in [done or dead, *others] if one.code), done or dead)
+            if not answer.code:
+                self._folders.keep(model, folder)
+            elif folder is not None:
+                self._folders.remove(folder)
+            if answer.code == "" or (answer.code == "load_refused" and done and folder is None):
                 self._desired[model] = verb == "load"
             return answer
 

@@ -13,6 +13,7 @@ from functools import partial
 from service.batcher import Batcher, BatchPolicy, Hooks, Model
 from service.engine import Engine, Stop
 from service.errors import FilesChanged, ModelNotReady, Quarantined, ServiceError
+from service.isolated import isolate
 from service.lease import Lease, LiveModel
 from service.lifecycle import IN_PROGRESS, LEAVING, LEGAL_MOVES, ModelView, State
 from service.loader import Loaded, LoadOptions, options_for
@@ -91,6 +92,9 @@ class Entry:
 
         self._move(State.LOADING)
         options = options_for(self.found, means.options)
+        if self.found.rules.isolation == "process":
+            # The loop cannot wait for another process.
+            options = replace(options, batching=replace(options.batching, run="threads"))
         try:
             loaded = await loop.run_in_executor(means.loads, self._load, options, on_step)
         except FilesChanged as error:
@@ -115,6 +119,7 @@ class Entry:
         changed = FilesChanged(f"{found.path}: its files changed while they were loaded")
         try:
             loaded = self._means.load(found, options, on_step)
+            loaded = isolate(loaded, found, options)
         except (ServiceError, OSError) as error:
             if found.has_changed:
                 raise changed from error

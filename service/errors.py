@@ -143,6 +143,12 @@ class OutOfMemory(EngineFailure):
     code = "out_of_memory"
 
 
+class ProcessEnded(ServiceError):
+    """The process of a model that has one of its own ended in a run; another one is started."""
+
+    code = "process_ended"
+
+
 class NotBuilt(ServiceError):
     """The protocol knows this feature, this server does not have it."""
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from service.admission import Limits, memory_for
+from service.allowance import share_of, usable_bytes
 from service.children import command_of, environment, inheritable
 from service.cpu import usable_cores
 from service.errors import ConfigurationError
@@ -77,6 +78,10 @@ def options_of(settings: Settings, ignored: Sequence[str] = ()) -> Options:
     cuda = uses_cuda(settings.providers)
     crew = crew_of(settings.workers, settings.threads, usable_cores(), cuda=cuda)
     flags = ", ".join(ignored)
+    limit = settings.memory_limit
+    if limit == "auto":
+        # The driver maps far more than it uses.
+        limit = 0 if cuda else share_of(usable_bytes(), crew.workers)
     return Options(
         workers=crew.workers,
         threads=crew.threads,
@@ -85,7 +90,7 @@ def options_of(settings: Settings, ignored: Sequence[str] = ()) -> Options:
         hang_timeout=settings.hang_timeout,
         log_level=settings.log_level,
         log_format=settings.log_format,
-        settings=settings.model_dump(mode="json"),
+        settings={**settings.model_dump(mode="json"), "memory_limit": limit},
         secure=settings.tls_cert is not None,
         poll=poll_of(settings),
         admission=limits_of(settings, cuda=cuda),

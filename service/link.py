@@ -81,9 +81,9 @@ class Link:
         if future is not None and not future.done():
             future.set_result(message)
 
-    async def request(self, verb: str, model: str = "") -> Answer:
+    async def request(self, verb: str, model: str = "", folder: str = "") -> Answer:
         """Ask the supervisor; raises Reported with the code and text of an error there."""
-        return await self._ask(lambda asked: Request(asked, verb, model))
+        return await self._ask(lambda asked: Request(asked, verb, model, folder))
 
     async def admit(self, model: str, version: int, claim: str, order: Json) -> Answer:
         """Have a version proved; raises Reported with why it is refused."""

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
 from service.control import (
@@ -35,6 +36,7 @@ from service.planning import IndexRow
 from service.registry import Registry
 from service.reloader import Reloader
 from service.statistics import Statistics
+from service.uploads import Upload, write_upload
 
 _log = logging.getLogger("onnxport.worker")
 # How often counters are sent unasked, so that a worker that dies takes little with it.
@@ -108,7 +110,8 @@ class Member:
         try:
             if order.verb == "load":
                 self.quarantine.pardon(order.model)
-                await self._reloader.load(order.model)
+                folder = Path(order.folder) if order.folder else None
+                await self._reloader.load_from(order.model, folder)
             elif order.verb == "sync":
                 await self._reloader.sync(
                     order.model, settling=order.settling, retry=order.retry, quiet=order.quiet
@@ -173,7 +176,8 @@ class Member:
 
     def stuck(self, model: str, version: int, seconds: float) -> None:
         """Tell the supervisor, which has another worker take this one's place."""
-        self.link.send(Stuck(model, version, seconds))
+        del seconds
+        self.link.send(Stuck(model, version))
 
 
 class SharedModels:
@@ -239,19 +243,24 @@ def _combined(own: ModelView | None, all_: VersionState | None) -> ModelView | N
 class SharedRepository:
     """Loads and unloads in every worker, and lists what all of them have."""
 
-    def __init__(self, reloader: Reloader, models: SharedModels, link: Link) -> None:
+    def __init__(self, reloader: Reloader, models: SharedModels, member: Member) -> None:
         """Keep this worker's own part and the way to the others."""
         self._reloader = reloader
         self._models = models
-        self._link = link
+        self._link = member.link
+        self._uploads = Path(member.start.uploads)
 
     async def index(self) -> list[IndexRow]:
         """Return everything in memory and on disk."""
         return await self._reloader.index(self._models.views())
 
-    async def load(self, name: str) -> None:
-        """Load a model in all workers."""
-        await self._link.request("load", name)
+    async def load(self, name: str, upload: Upload | None = None) -> None:
+        """Load a model in all workers, from what came with the request if something did."""
+        folder = ""
+        if upload is not None:
+            self._reloader.require_control("loaded")
+            folder = str(await asyncio.to_thread(write_upload, self._uploads, name, upload))
+        await self._link.request("load", name, folder)
 
     async def unload(self, name: str) -> None:
         """Take a model out of service in all workers."""

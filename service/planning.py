@@ -89,7 +89,7 @@ def plan(
     A version that is settling is not there yet, or stays as it is.  ``again`` also loads what is
     READY, because its files may be others than they were.
     """
-    changes = changes or Changes()
+    changes, found = changes or Changes(), list(found)
     there = [
         one
         for one in found
@@ -106,8 +106,9 @@ def plan(
     }
     load = tuple(one for key, one in chosen.items() if key in due and key not in changes.tried)
     refused = tuple(sorted(key for key in due if key in changes.tried))
-    if any(live.get(key) is not State.READY for key in waits):
-        # What is to take a place is still being written.
+    aspired = {(one.name, one.version) for one in wanted(found, policy)}
+    if any(live.get(key) is not State.READY for key in aspired & set(changes.settling)):
+        # What is to take a place is still being written, even if what had it is gone from the disk.
         return Plan(load, (), refused)
     unload = (
         key

@@ -42,7 +42,7 @@ class Pool(Executor):
         future: Future[Any] = Future()
         with self._lock:
             if self._closed:
-                raise RuntimeError("the threads have ended")
+                raise RuntimeError("no calls after shutdown")
             self._work.put((future, fn, args))
             if len(self._threads) < self._size:
                 self._start()

@@ -16,11 +16,13 @@ from service.errors import (
     ServiceError,
 )
 from service.fingerprints import WHOLE
+from service.folders import UploadFolders
 from service.lifecycle import ModelView
 from service.logs import printable
 from service.planning import Control, IndexRow, Policy, changes_of, index_rows, plan
 from service.registry import Registry
 from service.repository import Found, named, scan, scan_one
+from service.uploads import Upload, write_upload
 
 _log = logging.getLogger("onnxport.reloader")
 
@@ -29,12 +31,20 @@ class Reloader:
     """Loads and unloads, one request or change of a model at a time."""
 
     def __init__(
-        self, registry: Registry, repository: Path, control: Control, *, model_name: str = ""
+        self,
+        registry: Registry,
+        repository: Path,
+        control: Control,
+        *,
+        model_name: str = "",
+        folders: UploadFolders | None = None,
     ) -> None:
         """Keep the parts; the disk is looked at anew for every request.
 
-        ``model_name`` is what the repository's only model is called, "" leaves it its own name.
+        ``model_name`` is what the repository's only model is called, "" leaves it its own name;
+        ``folders`` are where what comes with requests is kept.
         """
+        self._folders = folders or UploadFolders()
         self._registry = registry
         self._repository = repository
         self._control = control
@@ -43,20 +53,34 @@ class Reloader:
         self._working: set[asyncio.Task[None]] = set()
         self._unloaded: dict[str, tuple[int, ...]] = {}
 
-    async def load(self, name: str) -> None:
+    async def load(self, name: str, upload: Upload | None = None) -> None:
         """Load, or load again, what should be live of a model; return when it is READY.
 
+        Its files are those that came with the request, if any did, else those in the repository.
         Raises NotInRepository, LoadRefused with the reasons, or ControlDisabled.
         """
-        self._require_control("loaded")
-        await self._see_through(self._load(name))
+        self.require_control("loaded")
+        if upload is None:
+            await self.load_from(name, None)
+            return
+        folder = await asyncio.to_thread(write_upload, self._folders.root, name, upload)
+        try:
+            await self.load_from(name, folder)
+        finally:
+            if self._folders.of(name) != folder:
+                self._folders.remove(folder)
+
+    async def load_from(self, name: str, folder: Path | None) -> None:
+        """Load a model from a folder of its own, None for the repository, as `load` does."""
+        self.require_control("loaded")
+        await self._see_through(self._load(name, folder))
 
     async def unload(self, name: str) -> None:
         """Take a model out of service, whether it is known or not; what it still answers drains.
 
         Raises ControlDisabled.
         """
-        self._require_control("unloaded")
+        self.require_control("unloaded")
         await self._see_through(self._unload(name))
 
     async def sync(
@@ -88,8 +112,10 @@ class Reloader:
         """Wait until every request that was begun is done."""
         if self._working:
             await asyncio.wait(self._working)
+        self._folders.close()
 
-    def _require_control(self, verb: str) -> None:
+    def require_control(self, verb: str) -> None:
+        """Raise ControlDisabled unless models may be ``verb`` by request."""
         if self._control.mode != "explicit":
             raise ControlDisabled(
                 f"models cannot be {verb} by request: model_control is {self._control.mode}, "
@@ -109,9 +135,12 @@ class Reloader:
         if error is not None and not isinstance(error, ServiceError):
             _log.error("a request to load or unload failed unforeseen", exc_info=error)
 
-    async def _load(self, name: str) -> None:
+    async def _load(self, name: str, folder: Path | None) -> None:
         async with self._registry.turn(name):
-            found = [one for one in await self._scan() if one.name == name]
+            if folder is None:
+                found = [one for one in await self._scan() if one.name == name]
+            else:
+                found = await asyncio.to_thread(scan_one, folder, name)
             if not found:
                 raise NotInRepository(name)
             views = [view for view in self._registry.views() if view.name == name]
@@ -121,6 +150,7 @@ class Reloader:
             reasons = await self._registry.load(todo.load)
             if reasons:
                 raise LoadRefused(name, reasons)
+            self._folders.keep(name, folder)
             self._registry.adopt(name, found[0].rules)
             self._registry.unload(name, [version for _, version in todo.unload])
 
@@ -175,6 +205,7 @@ class Reloader:
             if versions:
                 self._unloaded[name] = tuple(versions)
             self._registry.unload(name, versions)
+            self._folders.keep(name, None)
 
     async def _scan(self) -> list[Found]:
         """Return what is on disk; a repository that is not there holds nothing."""

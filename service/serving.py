@@ -17,6 +17,7 @@ SERVING_FILE = "serving.toml"
 Verify = Literal["enforce", "advisory", "off"]
 RunMode = Literal["tick", "threads"]
 Profile = Literal["throughput", "latency"]
+Isolation = Literal["worker", "process"]
 MAX_ROWS = 65_536
 MAX_WAIT_MS = 10_000.0
 
@@ -76,6 +77,7 @@ class ServingRules:
     labels: Mapping[str, int] = field(default_factory=dict)
     verify: Verify | None = None
     profile: Profile | None = None
+    isolation: Isolation | None = None
     batching: BatchingRules = field(default_factory=BatchingRules)
     ort: OrtRules = field(default_factory=OrtRules)
 
@@ -121,6 +123,7 @@ def parse_rules(content: Mapping[str, object]) -> ServingRules:
         labels=_labels(content.get("labels", {})),
         verify=_verify(content["verify"]) if "verify" in content else None,
         profile=_profile(content["profile"]) if "profile" in content else None,
+        isolation=_isolation(content["isolation"]) if "isolation" in content else None,
         batching=_batching(content.get("batching", {})),
         ort=_ort(content.get("ort", {})),
     )
@@ -177,6 +180,15 @@ def _profile(value: object) -> Profile:
             return value
     raise ConfigurationError(
         f"profile: expected one of {', '.join(get_args(Profile))}, got {_shown(value)}"
+    )
+
+
+def _isolation(value: object) -> Isolation:
+    match value:
+        case "worker" | "process":
+            return value
+    raise ConfigurationError(
+        f"isolation: expected one of {', '.join(get_args(Isolation))}, got {_shown(value)}"
     )
 
 

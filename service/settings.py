@@ -114,6 +114,11 @@ class Settings(AccessSettings):
     hang_timeout: Seconds = Field(
         10, description="Seconds without a sign of life after which a worker is replaced."
     )
+    memory_limit: Literal["auto"] | Annotated[int, Field(ge=0, le=1 << 50)] = Field(
+        "auto",
+        description="Bytes that each worker may use, 0 for any number; auto is its share of four "
+        "fifths of what there is, and any number where CUDA is used.",
+    )
     model_control: Literal["none", "poll", "explicit"] = Field(
         "poll",
         description="Poll: what is on disk; none: the same, but only at the start; explicit: what "
@@ -150,7 +155,7 @@ class Settings(AccessSettings):
     )
     access_log: bool = Field(default=True, description="Write one line for every request.")
 
-    @field_validator("threads", "workers", mode="before")
+    @field_validator("threads", "workers", "memory_limit", mode="before")
     @classmethod
     def _number_from_text(cls, value: object) -> object:
         return int(value) if isinstance(value, str) and value.isdecimal() else value

@@ -17,6 +17,7 @@ import uvicorn
 
 from service import logs
 from service.admitted import Admitted
+from service.allowance import limit_memory
 from service.announcement import announcement, announcement_text
 from service.app import control_of, create_app, first_models, open_warning
 from service.blackbox import BlackBox
@@ -34,6 +35,8 @@ from service.web.edge import Edge
 
 _log = logging.getLogger("onnxport.worker")
 _AT_ONCE: Final = 64
+# How long callers of a worker that is replaced may ask once more before idle connections end.
+_FAREWELL: Final = 1.0
 _LAST_HANDSHAKES: Final = 2.0
 
 
@@ -205,10 +208,14 @@ class WorkerServer(uvicorn.Server):
         elif isinstance(message, Stop):
             self.should_exit = True
         elif isinstance(message, Leave):
-            # Connections are closed as their answers are out; who runs on nobody waits for.
-            self.leaving = self.should_exit = True
+            self.leaving = self._edge.leaving = True
+            # Who asks meanwhile is told to go elsewhere, instead of being hung up on.
+            asyncio.get_running_loop().call_later(_FAREWELL, self._leave)
         else:
             self._member.hear(message)
+
+    def _leave(self) -> None:
+        self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Open the application, then take connections."""
@@ -261,6 +268,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # A folder that may not be read, a disk that fails.
         link.say(Unable("internal", str(error)))
         sys.exit(1)
+    if settings.memory_limit != "auto":
+        limit_memory(settings.memory_limit)
     config = server_config(app, settings)
     link.say(_prepared(settings, found, member))
 

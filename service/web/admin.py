@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -11,9 +12,10 @@ from starlette.responses import Response
 
 from service.access import ANYBODY
 from service.arrays import kind_of
-from service.errors import InvalidRequest, NotBuilt
+from service.errors import InvalidRequest
 from service.lifecycle import State
 from service.planning import IndexRow
+from service.uploads import is_upload, upload_of
 from service.web import fields, wire
 from service.web.exchange import CALLER, WebParts, headers_of, json_response, read_body
 
@@ -50,18 +52,16 @@ class Admin:
         return json_response(rows)
 
     async def load(self, request: Request) -> Response:
-        """Load a model, or load it again; the answer is there when it is ready."""
+        """Load a model, or load it again, from the repository or from what the request holds.
+
+        The answer is there when it is ready.
+        """
         parameters = _parameters(await self._object(request))
-        for key in parameters:
-            if key == "config" or key.startswith("file:"):
-                raise NotBuilt(
-                    f"parameters.{key[:64]}: a model is loaded as it lies in the repository; put "
-                    "its files there and what the server should do with it into serving.toml"
-                )
-        _refuse_unknown(parameters, ())
+        _refuse_unknown({k: v for k, v in parameters.items() if not is_upload(k)}, ())
+        upload = await asyncio.to_thread(upload_of, parameters) if parameters else None
         name = request.path_params["name"]
         async with self._noted("load", name, request):
-            await self._repository.load(name)
+            await self._repository.load(name, upload)
         return json_response({"name": name, "load": True})
 
     async def unload(self, request: Request) -> Response:

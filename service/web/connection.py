@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol, cast
 
 import httptools
+from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
@@ -37,6 +38,7 @@ class Shared(Protocol):
     metrics: Metrics
     visits: Visits
     budget: ByteBudget
+    leaving: bool
 
     def opened(self, connection: Connection) -> bool:
         """Take a connection in, and say whether there is room for it."""
@@ -290,12 +292,19 @@ class Connection(HttpToolsProtocol):
 
     # Answers
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        """Begin a call on its way; where everybody is to go, its answer says so."""
+        if self._edge.leaving:
+            cycle.keep_alive = False
+        super()._start_asgi_task(cycle, app)
+
     def _respond(self, status: int, head: Head, body: bytes) -> None:
         """Write a whole answer and let the connection's next call have its turn."""
         turn = self._turn
         if turn is None:
             return
         self._turn = None
+        turn.keep_alive = turn.keep_alive and not self._edge.leaving
         self._write(status, head, body, close=not turn.keep_alive)
         turn.response_complete = True
         if not turn.keep_alive:

@@ -33,6 +33,8 @@ class Edge:
         self.budget = ByteBudget(limits.bytes_in_flight)
         self.connections: set[Connection] = set()
         self._sweeping = False
+        # Set to have every answer from now on end its connection.
+        self.leaving = False
 
     def protocol(
         self,

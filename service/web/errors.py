@@ -32,6 +32,7 @@ STATUS: Mapping[str, int] = {
     "model_not_ready": 503,
     "audit_unavailable": 503,
     "overloaded": 503,
+    "process_ended": 503,
     "control_disabled": 503,
     "deadline_exceeded": 504,
     "out_of_memory": 507,

@@ -20,6 +20,7 @@ from service.predictor import Answered
 from service.registry import ModelView
 from service.statistics import History
 from service.tensors import Tensors
+from service.uploads import Upload
 from service.web.auditor import Auditor
 from service.web.encoding import Unpacker, coding_of
 
@@ -84,8 +85,8 @@ class Repository(Protocol):
         """Return everything in memory and on disk."""
         ...
 
-    async def load(self, name: str) -> None:
-        """Load a model, or load it again."""
+    async def load(self, name: str, upload: Upload | None = None) -> None:
+        """Load a model, or load it again, from files that came along if some did."""
         ...
 
     async def unload(self, name: str) -> None:

@@ -123,7 +123,7 @@ async def test_a_worker_with_a_run_that_does_not_end(ward: Ward) -> None:
     """It gets no more connections, is asked once to go, and is killed if it does not."""
     care = ward.care(grace=0.01)
     for _ in range(2):
-        care.stuck(ward.seat, Stuck("m", 1, 2.0))
+        care.stuck(ward.seat, Stuck("m", 1))
     assert [m for m in ward.worker.heard if isinstance(m, Leave)] == [Leave()]
     assert not ward.seat.post.up
     assert await ward.ended() == -signal.SIGKILL
@@ -136,7 +136,7 @@ async def test_a_version_that_hangs_too_often(ward: Ward) -> None:
     care = ward.care(deaths=2)
     for _ in range(2):
         assert not [m for m in ward.worker.heard if isinstance(m, Condemn)]
-        care.stuck(ward.seat, Stuck("other", 1, 2.0))
-        care.stuck(ward.seat, Stuck("m", 1, 2.0))
+        care.stuck(ward.seat, Stuck("other", 1))
+        care.stuck(ward.seat, Stuck("m", 1))
     (condemned,) = [m for m in ward.worker.heard if isinstance(m, Condemn)]
     assert (condemned.culprit.model, condemned.culprit.fingerprint) == ("m", "files")

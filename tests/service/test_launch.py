@@ -23,7 +23,8 @@ def test_settings_travel_unchanged(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     )
     options = Options.from_json(options_of(settings).as_json())
     monkeypatch.setenv("ONNXPORT_DEADLINE", "9")
-    assert Settings(**options.settings) == settings
+    assert options.settings["memory_limit"] != "auto"
+    assert Settings(**{**options.settings, "memory_limit": "auto"}) == settings
     assert (options.workers, options.grace) == (3, settings.grace)
 
 

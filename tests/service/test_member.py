@@ -187,7 +187,7 @@ async def test_a_request_gets_its_own_answer(tmp_path: Path) -> None:
 async def test_without_a_supervisor_nothing_is_promised(tmp_path: Path) -> None:
     """A request fails at once instead of waiting for ever."""
     async with office(tmp_path) as at:
-        repository = SharedRepository(at.made.reloader, at.models, at.member.link)
+        repository = SharedRepository(at.made.reloader, at.models, at.member)
         pending = asyncio.create_task(repository.load("m"))
         await at.supervisor.hear(Request)
     with pytest.raises(ModelNotReady):

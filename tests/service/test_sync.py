@@ -110,6 +110,21 @@ async def test_a_version_that_is_settling_is_not_there_yet(tmp_path: Path) -> No
         assert made.registry.version_of_label("m", "stable") == 2
 
 
+async def test_the_last_version_stays_until_the_next_one_has_settled(tmp_path: Path) -> None:
+    """It has gone from the disk, and answers as long as there is nothing to take its place."""
+    model = put_model(tmp_path)
+    async with rig(tmp_path, POLL) as made:
+        put_model(tmp_path, versions=[2])
+        (model / "1" / "model.onnx").unlink()
+        (model / "1").rmdir()
+        await made.reloader.sync("m", settling=["2"])
+        assert await made.infer() == 1
+        await made.reloader.sync("m")
+        assert await made.infer() == 2
+        await settled(made)
+        assert states(made) == {2: State.READY}
+
+
 async def test_a_served_version_that_is_settling_stays_as_it_is(tmp_path: Path) -> None:
     """What is in memory answers while its files are overwritten."""
     put_model(tmp_path)

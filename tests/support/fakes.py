@@ -13,6 +13,7 @@ from service.planning import IndexRow
 from service.predictor import Answered
 from service.registry import ModelView, State
 from service.tensors import Tensors, TensorSpec
+from service.uploads import Upload
 
 TIMINGS = Timings(queue=0.0, infer=0.0, batch_rows=1)
 
@@ -63,7 +64,7 @@ class FakeRepository:
         """Return what was given."""
         return list(self.rows)
 
-    async def load(self, name: str) -> None:
+    async def load(self, name: str, upload: Upload | None = None) -> None:
         """Remember it."""
         self.asked.append(("load", name))
 

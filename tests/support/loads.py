@@ -23,7 +23,7 @@ from service.loader import Loaded, LoadOptions
 from service.means import Load
 from service.observer import Observer
 from service.pipeline import make_pipeline
-from service.planning import Control, at_start
+from service.planning import Asked, Control, at_start
 from service.predictor import Predictor
 from service.registry import Readiness, Registry
 from service.reloader import Reloader
@@ -164,17 +164,19 @@ async def rig(
     tried: bool = True,
     loads: Loads | None = None,
     load: Load | None = None,
+    asked: Asked | None = None,
 ) -> AsyncIterator[Rig]:
     """Run a runtime over a repository and close it at the end.
 
-    ``load`` is what stands around ``loads``, if anything does.
+    ``load`` is what stands around ``loads``, if anything does; ``asked`` is what has happened
+    before.
 
     What the control says has been tried by then, unless ``tried`` is false.
     """
     watcher, loads = observer or Statistics(), loads or Loads()
     with ThreadPoolExecutor(4) as runs, ThreadPoolExecutor(4) as loading:
         registry = Registry(
-            at_start(scan(repository), control),
+            at_start(scan(repository), control, asked),
             options=LoadOptions(),
             policy=BatchPolicy(max_rows=8, queue_rows=64, concurrency=2),
             readiness=Readiness(),

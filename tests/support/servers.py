@@ -58,6 +58,13 @@ class RealServer:
             lines.append(dict(json.loads(line)))
         return lines
 
+    def so_far(self) -> list[dict[str, Any]]:
+        """Return the lines of the log that have come and were not asked for."""
+        lines = []
+        while not self._lines.empty():
+            lines.append(self.line())
+        return lines
+
     def ended(self) -> int:
         """Wait for the process to end and return its exit code."""
         return self.process.wait(PATIENCE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import shutil
 from collections.abc import AsyncIterator
@@ -173,6 +174,30 @@ async def test_an_agent_that_deletes_first(tmp_path: Path) -> None:
         assert (await infer(client)).json()["outputs"][0]["data"] == [0.5, 0.25]
 
 
+async def test_a_model_that_comes_with_the_request(tmp_path: Path) -> None:
+    """It is loaded like any other, and the next load without one takes what is on disk."""
+    models.write_doubler(tmp_path / "m" / "1" / "model.onnx")
+    models.write_divider(tmp_path / "divider.onnx")
+    content = base64.b64encode((tmp_path / "divider.onnx").read_bytes()).decode()
+    sent = {"parameters": {"config": "{}", "file:3/model.onnx": content}}
+    async with explicit_server(tmp_path) as client:
+        assert (await load(client)).status_code == 200
+        before = (await infer(client)).json()["outputs"][0]["data"]
+        answer = await client.post("/v2/repository/models/m/load", json=sent)
+        assert (answer.status_code, answer.json()) == (200, {"name": "m", "load": True})
+        after = (await infer(client)).json()
+        assert (after["model_version"], after["outputs"][0]["data"]) == ("3", [0.5, 0.25])
+        broken = {"parameters": {"config": "{}", "file:4/model.onnx": "AAAA"}}
+        answer = await client.post("/v2/repository/models/m/load", json=broken)
+        assert answer.status_code == 400
+        assert answer.json()["error"].startswith("failed to load 'm', version 4: m/4/model.onnx")
+        assert (await infer(client)).json()["model_version"] == "3"
+        assert (await load(client)).status_code == 200
+        assert (await infer(client)).json()["outputs"][0]["data"] == before
+        answer = await client.post("/v2/repository/models/a%20b/load", json=sent)
+        assert answer.status_code == 400
+
+
 async def test_by_default_nothing_is_loaded_by_request(client: httpx.AsyncClient) -> None:
     """503 with the setting that would allow it; retrying would not help, so nothing advises it."""
     for answer in (await load(client, "pair"), await unload(client, "pair")):
@@ -187,8 +212,8 @@ async def test_by_default_nothing_is_loaded_by_request(client: httpx.AsyncClient
     ("verb", "body", "status", "text"),
     [
         ("load", {"parameters": {"config": "{}"}}, 501, "parameters.config"),
-        ("load", {"parameters": {"file:1/model.onnx": "AA=="}}, 501, "file:1/model.onnx"),
-        ("load", {"parameters": {"file:../../x": "AA=="}}, 501, "file:../../x"),
+        ("load", {"parameters": {"file:1/model.onnx": "AA=="}}, 400, "files need a config"),
+        ("load", {"parameters": {"config": "{}", "file:../../x": "AA=="}}, 400, "file:../../x"),
         ("load", {"parameters": {"speed": 1}}, 400, "parameters.speed: unknown"),
         ("load", {"parameters": []}, 400, "parameters: expected an object, got an array"),
         ("load", [], 400, "expected a JSON object"),
