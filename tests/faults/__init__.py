@@ -1,1 +1,1 @@
-"""Faults done to a real server, each a script that prints its figure: ``python -m tests.faults.f46``."""
+"""Faults that are done to a real server, one script each; each prints its figures as JSON."""

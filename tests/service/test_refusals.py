@@ -20,6 +20,8 @@ from service.refusals import Refusal
 from service.repository import scan
 from tests.support import hostile, models, mutants
 
+# What has neither claims to be no more than a bare file.
+_MARKS = ("bundle.json", "golden.npz")
 Change = Callable[[Path], object]
 
 
@@ -121,6 +123,7 @@ def broken_report(folder: Path) -> None:
         (one_axis, Refusal.CONTRACT_MISMATCH),
         (two_files, Refusal.HASH_MISMATCH),
         (lambda folder: (folder / "model.onnx").unlink(), Refusal.FILE_MISSING),
+        (lambda folder: (folder / "bundle.json").unlink(), Refusal.FILE_MISSING),
         (lambda folder: (folder / "bundle.json").write_text("{}"), Refusal.INVALID_MANIFEST),
         (lambda folder: (folder / "notes.txt").touch(), Refusal.FILE_UNLISTED),
         (no_vectors, Refusal.FILE_MISSING),
@@ -183,7 +186,8 @@ def test_no_mutant_is_accepted(tmp_path: Path) -> None:
         mutant = mutants.mutate(files, seed)
         mutants.write(mutant, tmp_path / "r" / "texts" / "1")
         found = scan(tmp_path / "r")
-        served = bool(found) and found[0].is_bundle and code_of(tmp_path / "r") == ""
+        claims = found and any((found[0].path / name).exists() for name in _MARKS)
+        served = bool(claims) and code_of(tmp_path / "r") == ""
         if served is not (mutant == files):
             accepted.append(seed)
     assert accepted == []

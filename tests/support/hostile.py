@@ -293,7 +293,7 @@ PLACES: Mapping[str, Callable[[TensorProto], ModelProto]] = {
 
 def _secret(folder: Path) -> Path:
     """Return a file outside the version, whose content must never come back."""
-    secret = folder.parents[1] / ".secret"
+    secret = folder.parents[1] / f".secret-{folder.parent.name}"
     secret.write_bytes(np.asarray([7, 7, 7, 7], np.float32).tobytes())
     return secret
 
@@ -354,13 +354,12 @@ def _external(place: str, spell: Callable[[Path], str], **entries: str) -> Calla
 
 
 def _link_to_a_model(folder: Path) -> None:
-    models.write_doubler(folder.parents[1] / ".outside.onnx")
-    (folder / "model.onnx").symlink_to("../../.outside.onnx")
+    outside = models.write_doubler(folder.parents[1] / f".outside-{folder.parent.name}.onnx")
+    (folder / "model.onnx").symlink_to(f"../../{outside.name}")
 
 
 def _link_to_another_name(folder: Path) -> None:
-    outside = folder.parents[1] / f".outside-{folder.name}.onnx"
-    models.write_doubler(outside)
+    outside = models.write_doubler(folder.parents[1] / f".outside-{folder.parent.name}.onnx")
     (folder / "model.onnx").hardlink_to(outside)
 
 
