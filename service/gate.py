@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -66,15 +66,21 @@ class Gate:
         self._admitted: dict[Key, _Case] = {}
         self._idle: list[Proving] = []
         self._busy: set[Proving] = set()
+        self._hurry = False
         self._closed = False
 
     def warm_up(self, count: int) -> None:
-        """Start children before there is an order for them: that takes them half a second."""
+        """Start children before there is an order for them: that takes them half a second.
+
+        Until `cool_down` nobody is served, so that proofs need not stand back.
+        """
+        self._hurry = True
         while len(self._idle) < count:
             self._idle.append(self._start())
 
     async def cool_down(self) -> None:
-        """End the children that nobody has needed."""
+        """End the children that nobody has needed; from now on there is somebody to be served."""
+        self._hurry = False
         idle, self._idle = self._idle, []
         for prover in idle:
             await prover.discard()
@@ -139,8 +145,9 @@ class Gate:
                 return _ENDING
             prover = self._idle.pop() if self._idle else self._start()
             self._busy.add(prover)
+            limits = replace(self._limits, nice=0) if self._hurry else self._limits
             try:
-                outcome = await prover.prove(order, self._limits)
+                outcome = await prover.prove(order, limits)
             finally:
                 self._busy.discard(prover)
         if self._closed and not outcome.admitted:

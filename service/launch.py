@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from service.admission import Limits, memory_for
 from service.children import command_of, environment, inheritable
+from service.contract import MODEL_FILE
 from service.cpu import usable_cores
 from service.errors import ConfigurationError
 from service.fleet import crew_of
@@ -62,8 +63,19 @@ def options_of(settings: Settings, ignored: Sequence[str] = ()) -> Options:
         settings=settings.model_dump(mode="json"),
         admission=limits_of(settings, cuda=cuda),
         admissions=usable_cores(),
+        prestarted=min(usable_cores(), models_at(settings)),
         notices=(f"flags of KServe without a meaning here: {flags}",) if flags else (),
     )
+
+
+def models_at(settings: Settings) -> int:
+    """Return about how many versions are loaded at the start, from a glance at the folder."""
+    if settings.model_control == "explicit" and not settings.load_model:
+        return 0
+    path = settings.repository
+    if not path.is_dir() or (path / MODEL_FILE).exists():
+        return 1
+    return sum(not entry.name.startswith(".") for entry in path.iterdir())
 
 
 def limits_of(settings: Settings, *, cuda: bool) -> Limits:

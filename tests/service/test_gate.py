@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -25,9 +24,14 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def provers() -> AsyncIterator[Provers]:
+def provers() -> Provers:
     """Return what starts children."""
-    yield Provers()
+    return Provers()
+
+
+def overwrite(file: Path) -> None:
+    """Change a file."""
+    file.write_bytes(b"another model")
 
 
 def ask(
@@ -58,7 +62,7 @@ async def test_changed_files_are_proved_anew(provers: Provers, file: Path) -> No
     await settle()
     provers.end(admitted(file))
     before = (await first).descriptor
-    file.write_bytes(b"another model")
+    overwrite(file)
     second = ask(gate, "two")
     await settle()
     provers.end(admitted(file))
@@ -96,7 +100,7 @@ async def test_a_refusal_leaves_what_was_admitted(provers: Provers, file: Path) 
     serving = admitted(file)
     provers.end(serving)
     await first
-    file.write_bytes(b"damaged")
+    overwrite(file)
     second = ask(gate, "one", "damaged files")
     await settle()
     provers.end(REFUSED)
@@ -148,6 +152,18 @@ async def test_children_that_wait_for_an_order(provers: Provers) -> None:
     await asked
     await gate.cool_down()
     assert [one.discarded for one in provers.all if one.order is None] == [True]
+
+
+async def test_proofs_stand_back_once_somebody_is_served(provers: Provers) -> None:
+    """At the start nobody is, and the sooner they end the better."""
+    gate = Gate(Limits(), at_once=2, start=provers)
+    gate.warm_up(0)
+    ask(gate, "one", version=1)
+    await settle()
+    await gate.cool_down()
+    ask(gate, "one", version=2)
+    await settle()
+    assert [one.limits for one in provers.ordered] == [Limits(nice=0), Limits()]
 
 
 async def test_what_is_live_nowhere_is_given_back(provers: Provers, file: Path) -> None:

@@ -52,7 +52,7 @@ def test_functions_are_counted_without_being_expanded(levels: int) -> None:
 
 
 def test_more_nodes_than_any_model_has() -> None:
-    """A kilobyte that means a million nodes is refused by counting, and so is one that never ends."""
+    """A kilobyte that means a million is refused by counting, and so is one without end."""
     for levels in (20, 300):
         found = inadmissible(hostile.function_bomb(levels=levels))
         assert found is not None

@@ -78,7 +78,7 @@ def test_an_empty_file_and_one_above_a_chunk(root: Path) -> None:
 
 
 def test_nobody_can_change_what_is_sealed(root: Path) -> None:
-    """Not by writing, not by cutting or growing, not through a mapping, not by breaking the seal."""
+    """Not by writing, cutting or growing, not through a mapping, not by breaking the seal."""
     files = sealed(root, "a")
     descriptor = files.descriptor
     assert descriptor is not None
@@ -238,7 +238,7 @@ def test_files_that_are_too_large(root: Path) -> None:
 def test_a_size_that_is_known_before(root: Path) -> None:
     """A file of another size is not read."""
     sealer = Sealer(root, max_bytes=MIB)
-    with pytest.raises(BundleError, match="6 bytes, bundle.json says 7") as caught:
+    with pytest.raises(BundleError, match=r"6 bytes, bundle\.json says 7") as caught:
         sealer.add("deep/b", expected=7)
     assert caught.value.code == "hash_mismatch"
     sealer.close()

@@ -6,6 +6,7 @@ Each kind is written by code as one version of a model, and says how it may end.
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import zipfile
@@ -168,7 +169,7 @@ def _nested(levels: int) -> ModelProto:
 
 def _many_nodes(count: int) -> ModelProto:
     names = ["x", *(f"v{index}" for index in range(count - 1)), "y"]
-    return model_of(*(node("Add", [a, "x"], [b]) for a, b in zip(names, names[1:], strict=False)))
+    return model_of(*(node("Add", [a, "x"], [b]) for a, b in itertools.pairwise(names)))
 
 
 def _not_utf8(folder: Path) -> None:
@@ -411,12 +412,14 @@ def _swapped(folder: Path) -> None:
 
 
 def _npz_bomb(folder: Path) -> None:
-    with zipfile.ZipFile(folder / "golden.npz", "w", zipfile.ZIP_DEFLATED) as archive:
-        with archive.open("raw.npy", "w", force_zip64=True) as member:
-            header = {"descr": "|u1", "fortran_order": False, "shape": (1 << 34,)}
-            np.lib.format.write_array_header_1_0(member, header)
-            for _ in range(1025):
-                member.write(bytes(1 << 20))
+    with (
+        zipfile.ZipFile(folder / "golden.npz", "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("raw.npy", "w", force_zip64=True) as member,
+    ):
+        header = {"descr": "|u1", "fortran_order": False, "shape": (1 << 34,)}
+        np.lib.format.write_array_header_1_0(member, header)
+        for _ in range(1025):
+            member.write(bytes(1 << 20))
     relist(folder, "golden.npz")
 
 
