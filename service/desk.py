@@ -97,8 +97,8 @@ class Desk:
         self._posting = False
         board = board_of([s.states for s in self._seats.values() if s.counts and s.states])
         if all(seat.settled for seat in self._seats.values()):
-            # Those that were started ahead of the first loads have had their chance.
-            self._begin(self._gate.cool_down())
+            if self._gate.hurries:
+                self._begin(self._gate.cool_down())
             self._gate.settle({(one.model, one.version) for one in board.versions})
         if not all(seat.counts or seat.restarted for seat in self._seats.values()):
             # The first start is not over, and whoever waits for it wants all workers.
