@@ -162,6 +162,12 @@ def test_codes_are_words_for_machines() -> None:
     assert all(code.replace("_", "").isalpha() and code == code.lower() for code in codes)
 
 
+def test_each_code_is_documented() -> None:
+    """With what it means, for whoever meets it."""
+    text = (Path(__file__).parents[2] / "docs" / "admission.md").read_text()
+    assert [code for code in Refusal if f"| `{code}` |" not in text] == []
+
+
 def test_a_bundle_in_a_mounted_volume(tmp_path: Path) -> None:
     """Files that are links to the volume's current content are the bundle's own."""
     folder = models.picture_bundle(tmp_path).path
