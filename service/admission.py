@@ -24,8 +24,8 @@ from service.refusals import Refusal
 Json = dict[str, Any]
 _log = logging.getLogger("onnxport.admission")
 FAILED: Final = "failed"
-# Beside the time that the child keeps itself, to start and to say how it went.
-_GRACE: Final = 1.0
+# So that proofs take only what those who serve leave.
+NICE: Final = 10
 _READ_BYTES: Final = 1 << 16
 _LEAST_MEMORY: Final = 2 << 30
 _SHARE: Final = 0.8
@@ -37,12 +37,14 @@ _BROKEN: Final = "internal"
 class Limits:
     """What one proof may cost: seconds by the clock, and bytes beside those of its files.
 
-    ``bytes`` is 0 for no limit, as a GPU's driver needs: it maps more than there is.
+    ``bytes`` is 0 for no limit, as a GPU's driver needs: it maps more than there is.  ``nice`` is
+    added to the niceness of the parent.
     """
 
     seconds: float = 30.0
     bytes: int = 0
     files: int = 256
+    nice: int = NICE
 
     def as_json(self) -> Json:
         """Return plain values."""
@@ -136,7 +138,7 @@ class Prover:
     async def prove(self, order: Json, limits: Limits) -> Outcome:
         """Have a version proved, whatever that does to the child; the child is gone afterwards."""
         try:
-            async with asyncio.timeout(limits.seconds + _GRACE):
+            async with asyncio.timeout(limits.seconds):
                 answer = await self._answer({**order, "limits": limits.as_json()})
             late = False
         except TimeoutError:

@@ -28,7 +28,6 @@ from service.refusals import Refusal
 from service.repository import Found
 
 _OPTIONS: Final = TypeAdapter(LoadOptions)
-_NICE: Final = 10
 _READ_BYTES: Final = 1 << 16
 _READING: Final = "its files were read and its session opened"
 # Read, parsed, made a session of, and laid out again for its operators.
@@ -98,6 +97,7 @@ def confine(
     seconds: float,
     bytes: int,  # noqa: A002 - as the limit is called
     files: int,
+    nice: int,
     threads: int = 1,
     weight: int = 0,
 ) -> None:
@@ -105,7 +105,7 @@ def confine(
 
     A model of ``weight`` bytes is held several times while it is opened.
     """
-    os.nice(_NICE)
+    os.nice(nice)
     cpu = math.ceil(seconds * max(1, threads)) + 1
     _limit(resource.RLIMIT_CPU, _cpu_seconds() + cpu)
     _limit(resource.RLIMIT_CORE, 0)

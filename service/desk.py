@@ -116,6 +116,8 @@ class Desk:
             # While nobody is there, what was live last is what is to be live again.
             self._known = board.versions
         if all(seat.settled for seat in self._seats.values()):
+            if self._gate.hurries:
+                self._begin(self._gate.cool_down())
             self._gate.settle({(one.model, one.version) for one in board.versions})
         if not all(seat.counts or seat.restarted for seat in self._seats.values()):
             # The first start is not over, and whoever waits for it wants all workers.

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -53,7 +53,10 @@ class _Case:
 
 
 class Gate:
-    """The versions that were asked for; changed only on the supervisor's event loop."""
+    """The versions that were asked for; changed only on the supervisor's event loop.
+
+    While it ``hurries``, after `warm_up`, nobody is served yet, and proofs need not stand back.
+    """
 
     def __init__(
         self, limits: Limits, *, at_once: int, start: Callable[[], Proving] = Prover
@@ -66,15 +69,18 @@ class Gate:
         self._admitted: dict[Key, _Case] = {}
         self._idle: list[Proving] = []
         self._busy: set[Proving] = set()
+        self.hurries = False
         self._closed = False
 
     def warm_up(self, count: int) -> None:
         """Start children before there is an order for them: that takes them half a second."""
+        self.hurries = True
         while len(self._idle) < count:
             self._idle.append(self._start())
 
     async def cool_down(self) -> None:
-        """End the children that nobody has needed."""
+        """End the children that nobody has needed; from now on there is somebody to be served."""
+        self.hurries = False
         idle, self._idle = self._idle, []
         for prover in idle:
             await prover.discard()
@@ -139,8 +145,9 @@ class Gate:
                 return _ENDING
             prover = self._idle.pop() if self._idle else self._start()
             self._busy.add(prover)
+            limits = replace(self._limits, nice=0) if self.hurries else self._limits
             try:
-                outcome = await prover.prove(order, self._limits)
+                outcome = await prover.prove(order, limits)
             finally:
                 self._busy.discard(prover)
         if self._closed and not outcome.admitted:

@@ -17,6 +17,7 @@ from typing import NoReturn
 from service.admission import Limits, memory_for
 from service.allowance import share_of, usable_bytes
 from service.children import command_of, environment, inheritable
+from service.contract import MODEL_FILE
 from service.cpu import usable_cores
 from service.errors import ConfigurationError
 from service.fleet import crew_of
@@ -95,6 +96,7 @@ def options_of(settings: Settings, ignored: Sequence[str] = ()) -> Options:
         poll=poll_of(settings),
         admission=limits_of(settings, cuda=cuda),
         admissions=usable_cores(),
+        prestarted=min(usable_cores(), models_at(settings)),
         notices=(f"flags of KServe without a meaning here: {flags}",) if flags else (),
     )
 
@@ -105,6 +107,16 @@ def poll_of(settings: Settings) -> Poll | None:
         return None
     whole = bool(settings.model_name)
     return Poll(str(settings.repository), settings.poll_interval, whole)
+
+
+def models_at(settings: Settings) -> int:
+    """Return about how many versions are loaded at the start, from a glance at the folder."""
+    if settings.model_control == "explicit" and not settings.load_model:
+        return 0
+    path = settings.repository
+    if not path.is_dir() or (path / MODEL_FILE).exists():
+        return 1
+    return sum(not entry.name.startswith(".") for entry in path.iterdir())
 
 
 def limits_of(settings: Settings, *, cuda: bool) -> Limits:

@@ -62,7 +62,8 @@ class Poll:
 class Options:
     """What the supervisor itself needs of the settings; ``settings`` is passed on to workers.
 
-    ``admissions`` are the proofs that may run side by side, each within ``admission``.
+    ``admissions`` are the proofs that may run side by side, each within ``admission``, and
+    ``prestarted`` the processes for them that are started with the workers.
     """
 
     workers: int
@@ -77,6 +78,7 @@ class Options:
     poll: Poll | None = None
     admission: Limits = field(default_factory=Limits)
     admissions: int = 1
+    prestarted: int = 0
     notices: tuple[str, ...] = ()
 
     def as_json(self) -> bytes:
@@ -141,6 +143,7 @@ class Supervisor:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._signalled, number)
         keeping = [asyncio.create_task(self._keep(seat)) for seat in self._seats.values()]
+        self._gate.warm_up(self._options.prestarted)
         asked = asyncio.create_task(self._asked_to_end.wait())
         beside = [asyncio.create_task(work) for work in (self._poll(), self._care.watch())]
         try:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from service.bundle import MANIFEST_FILE, REPORTS, Bundle, take_bundle
+from service.bundle import GOLDEN_FILE, MANIFEST_FILE, REPORTS, Bundle, take_bundle
 from service.contract import MODEL_FILE
 from service.engine import ModelBytes
 from service.errors import BundleError
@@ -60,6 +60,10 @@ def read_version(found: Found, *, max_bytes: int, proof: bool = True) -> Version
     """
     if found.problem:
         raise BundleError(found.problem, Refusal.REPOSITORY)
+    if proof and not found.is_bundle and (found.path / GOLDEN_FILE).exists():
+        # Without its list a bundle would pass for a bare file, of which nothing is asked.
+        text = f"{found.path / MANIFEST_FILE}: missing, but {GOLDEN_FILE} is there"
+        raise BundleError(text, Refusal.FILE_MISSING)
     root = root_of(found)
     sealer = Sealer(root, max_bytes=max_bytes)
     try:

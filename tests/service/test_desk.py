@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from service import desk as desks
 from service.admission import Limits
+from service.children import Child
 from service.control import (
+    Admit,
     Answer,
     Ask,
     Board,
@@ -27,10 +34,12 @@ from service.control import (
     VersionState,
 )
 from service.desk import Desk
+from service.errors import ControlBroken
 from service.gate import Gate
+from service.parcels import Parcels
 from service.seat import Seat
 from service.snapshots import Snapshot
-from tests.support.proving import Provers
+from tests.support.proving import REFUSED, Provers, admitted
 from tests.support.runtime import settle
 
 READY = VersionState("m", 1, "READY")
@@ -239,3 +248,70 @@ async def test_requests_for_one_model_take_turns() -> None:
         await at.hear(1, Done(order.id))
         assert at.workers[1].last(Answer) == Answer(5)
         assert ("unload", "n") in at.workers[1].orders()
+
+
+async def test_what_was_admitted_is_handed_to_all_who_ask(tmp_path: Path) -> None:
+    """The files come first, then the report; one proof is enough for all."""
+    model = tmp_path / "model.onnx"
+    model.write_bytes(b"a model")
+    async with floor(2) as at, parcels(at) as received:
+        for number in (1, 2):
+            await at.hear(number, Admit(number + 10, "n", 3, "files", {"path": "p"}))
+        (prover,) = at.provers.all
+        assert prover.order == {"path": "p"}
+        outcome = admitted(model)
+        at.provers.end(outcome)
+        await settle()
+        for number, worker in at.workers.items():
+            assert worker.last(Answer) == Answer(number + 10, content=outcome.report)
+            descriptor = received[number].collect(number + 10)
+            assert os.pread(descriptor, 7, 0) == b"a model"
+            os.close(descriptor)
+
+
+async def test_what_is_refused_is_told_with_its_code() -> None:
+    """And no files come."""
+    async with floor(1) as at, parcels(at) as received:
+        await at.hear(1, Admit(5, "n", 3, "files", {}))
+        at.provers.end(REFUSED)
+        await settle()
+        assert at.workers[1].last(Answer) == Answer(5, REFUSED.code, REFUSED.reason)
+        with pytest.raises(ControlBroken):
+            received[1].collect(5)
+
+
+async def test_a_worker_that_is_started_again_serves_what_the_others_serve(tmp_path: Path) -> None:
+    """Whatever lies on the disk meanwhile, until it has settled."""
+    model = tmp_path / "model.onnx"
+    model.write_bytes(b"a model")
+    async with floor(2) as at, parcels(at) as received:
+        await at.hear(1, Admit(5, "m", 1, "files", {}))
+        at.provers.end(admitted(model))
+        await settle()
+        model.write_bytes(b"damaged")
+        at.seats[2].restarted, at.seats[2].settled = True, False
+        await at.hear(2, Admit(6, "m", 1, "other files", {}))
+        descriptor = received[2].collect(6)
+        assert os.pread(descriptor, 7, 0) == b"a model"
+        os.close(descriptor)
+        assert len(at.provers.all) == 1
+
+
+@asynccontextmanager
+async def parcels(at: Floor) -> AsyncIterator[dict[int, Parcels]]:
+    """Give every worker a process, and return what each of them receives."""
+    ends: dict[int, Parcels] = {}
+    with ExitStack() as stack:
+        for number, seat in at.seats.items():
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            stack.enter_context(ours)
+            stack.enter_context(theirs)
+            seat.child, ends[number] = child_with(ours), Parcels(theirs)
+        yield ends
+
+
+def child_with(files: socket.socket) -> Child:
+    """Return a worker of which only the socket for files matters."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return Child(process, files, files, files, -1)

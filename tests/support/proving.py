@@ -19,13 +19,13 @@ class FakeProver:
     def __init__(self) -> None:
         """Begin without an order."""
         self.order: Json | None = None
+        self.limits: Limits | None = None
         self.ended: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self.discarded = False
 
     async def prove(self, order: Json, limits: Limits) -> Outcome:
         """Wait for the test."""
-        del limits
-        self.order = order
+        self.order, self.limits = order, limits
         return await self.ended
 
     def kill(self) -> None:
