@@ -301,6 +301,8 @@ def _lifespan(
             yield
         finally:
             settling.cancel()
+            if core.member is not None:
+                core.member.emptied()
             await core.aclose()
             let_go()
             auditor.close()

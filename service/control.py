@@ -104,6 +104,11 @@ class Condemn:
 
 
 @dataclass(frozen=True, slots=True)
+class Drain:
+    """The server is about to end: be not ready, and let every connection's next answer say so."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """Answer what was accepted, then end."""
 
@@ -157,6 +162,11 @@ class Closed:
 
 
 @dataclass(frozen=True, slots=True)
+class Emptied:
+    """All that was accepted is answered; what is left is to close the models."""
+
+
+@dataclass(frozen=True, slots=True)
 class Figures:
     """The worker's counters and gauges; ``id`` is that of the question, 0 without one."""
 
@@ -183,8 +193,8 @@ class Done:
 
 
 Message = (
-    Start | Go | Board | Ask | Order | Answer | Condemn | Stop
-    | Unable | Prepared | Up | States | Taken | Closed | Figures | Request | Done
+    Start | Go | Board | Ask | Order | Answer | Condemn | Drain | Stop
+    | Unable | Prepared | Up | States | Taken | Closed | Emptied | Figures | Request | Done
 )  # fmt: skip
 MESSAGES: Final[tuple[type[Message], ...]] = get_args(Message)
 _KINDS: Final = {kind.__name__: kind for kind in MESSAGES}

@@ -79,6 +79,7 @@ def options_of(settings: Settings, ignored: Sequence[str] = ()) -> Options:
     return Options(
         workers=crew.workers,
         threads=crew.threads,
+        drain_delay=settings.drain_delay,
         grace=settings.grace,
         quarantine_deaths=settings.quarantine_deaths,
         log_level=settings.log_level,

@@ -13,6 +13,8 @@ from service.control import (
     Board,
     Condemn,
     Done,
+    Drain,
+    Emptied,
     Figures,
     Message,
     Order,
@@ -49,6 +51,7 @@ class Member:
         self.start = start
         self.link = link
         self.quarantine = quarantine
+        self.leaving = False
         self.board = Board(ready=True, versions=())
         self.combined: dict[tuple[str, int], VersionState] = {}
         self._registry: Registry | None = None
@@ -75,12 +78,18 @@ class Member:
         if isinstance(message, Board):
             self.board = message
             self.combined = versions_by_key(message.versions)
+        elif isinstance(message, Drain):
+            self.leaving = True
         elif isinstance(message, Ask):
             self.link.send(Figures(message.id, self._snapshot()))
         elif isinstance(message, Order):
             self._begin(self._obey(message))
         elif isinstance(message, Condemn):
             self._begin(self._condemn(message))
+
+    def emptied(self) -> None:
+        """Tell that nobody waits for an answer any more."""
+        self.link.send(Emptied())
 
     async def report(self) -> None:
         """Send the counters about once a second, if something has been counted."""
@@ -200,9 +209,14 @@ class SharedModels:
         """Return the version that a label stands for; raises ModelNotFound."""
         return self._registry.version_of_label(name, label)
 
+    @property
+    def leaving(self) -> bool:
+        """Whether the server is about to end."""
+        return self._member.leaving or self._registry.leaving
+
     def ready(self) -> bool:
         """Whether all workers are ready."""
-        return self._registry.ready() and self._member.board.ready
+        return not self.leaving and self._registry.ready() and self._member.board.ready
 
 
 def _combined(own: ModelView | None, all_: VersionState | None) -> ModelView | None:

@@ -16,7 +16,20 @@ from typing import Any, Final
 
 from service import blackbox, logs
 from service.children import Child, exit_words, spawn_worker
-from service.control import Closed, Culprit, Decoder, Go, Message, Prepared, Stop, Taken, Unable, Up
+from service.control import (
+    Closed,
+    Culprit,
+    Decoder,
+    Drain,
+    Emptied,
+    Go,
+    Message,
+    Prepared,
+    Stop,
+    Taken,
+    Unable,
+    Up,
+)
 from service.desk import Desk
 from service.errors import ControlBroken
 from service.fleet import restart_plan
@@ -39,6 +52,7 @@ class Options:
 
     workers: int
     threads: int
+    drain_delay: float
     grace: float
     quarantine_deaths: int
     log_level: str
@@ -83,6 +97,8 @@ class Supervisor:
         self._announced = False
         self._asked_to_end = asyncio.Event()
         self._ending = False
+        self._stopped = False
+        self._patient = False
 
     async def run(self) -> None:
         """Serve until the end is asked for; raises CannotStart if a worker never could."""
@@ -109,13 +125,16 @@ class Supervisor:
             self._kill()
             os._exit(128 + number)
         _log.info("asked to end by %s", signal.Signals(number).name)
+        # Who presses Ctrl-C has no balancer that must first hear of it.
+        self._patient = number == signal.SIGTERM
         self._asked_to_end.set()
 
     async def _end(self, keeping: Sequence[asyncio.Task[None]]) -> None:
-        """Accept no more, let the workers answer what they have, kill who takes too long."""
+        """Say it, accept no more, let the workers answer what they have, kill who is too slow."""
         self._ending = True
         self._asked_to_end.set()
-        # Whoever wants the server to be taken out of a balancer first waits before this line.
+        await self._drain(keeping)
+        self._stopped = True
         self._handout.close()
         for seat in self._seats.values():
             if seat.up:
@@ -127,6 +146,14 @@ class Supervisor:
             _log.error("%d workers did not end within the grace time and are killed", len(late))
             self._kill()
             await asyncio.wait(late)
+
+    async def _drain(self, keeping: Sequence[asyncio.Task[None]]) -> None:
+        """Be not ready for a while, so that balancers send their callers elsewhere first."""
+        living = [seat for seat in self._seats.values() if seat.up]
+        for seat in living:
+            seat.send(Drain())
+        if living and self._patient and self._options.drain_delay:
+            await asyncio.wait(keeping, timeout=self._options.drain_delay)
 
     def _kill(self) -> None:
         for seat in self._seats.values():
@@ -188,6 +215,9 @@ class Supervisor:
         if isinstance(message, Closed):
             seat.open -= message.count
             return
+        if isinstance(message, Emptied):
+            self._hurry(seat)
+            return
         if isinstance(message, Taken):
             self._handout.taken(seat, message.count)
             return
@@ -200,7 +230,7 @@ class Supervisor:
             _log.info("worker %d takes connections", seat.number, extra={"fields": {"pid": pid}})
             self._desk.greet(seat)
             if self._ending:
-                seat.send(Stop())
+                seat.send(Stop() if self._stopped else Drain())
         elif isinstance(message, Unable):
             if not self._announced:
                 self._ending = True
@@ -209,6 +239,11 @@ class Supervisor:
         else:
             self._desk.hear(seat, message)
         self._handout.update()
+
+    def _hurry(self, seat: Seat) -> None:
+        """Give a worker that answers nobody any more a moment to end: a load may take for ever."""
+        if seat.child is not None:
+            asyncio.get_running_loop().call_later(_CLOSING, seat.child.process.kill)
 
     def _announce(self, prepared: Prepared) -> None:
         """Say once what the first worker has found."""

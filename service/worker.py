@@ -21,7 +21,7 @@ from service.announcement import announcement, announcement_text
 from service.app import control_of, create_app, first_models, open_warning
 from service.blackbox import BlackBox
 from service.children import ignore_signals
-from service.control import Closed, Go, Message, Prepared, Stop, Taken, Unable, Up
+from service.control import Closed, Drain, Go, Message, Prepared, Stop, Taken, Unable, Up
 from service.errors import ControlBroken, ServiceError
 from service.guarded import Quarantine
 from service.link import Link
@@ -204,6 +204,8 @@ class WorkerServer(uvicorn.Server):
         elif isinstance(message, Stop):
             self.should_exit = True
         else:
+            if isinstance(message, Drain):
+                self._edge.drain()
             self._member.hear(message)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
