@@ -9,6 +9,7 @@ from functools import partial
 from service.dispatcher import Dispatcher
 from service.errors import ModelNotReady, Overloaded, ServiceError
 from service.lane import Job, Lane, OnDone
+from service.pace import advice, estimated_wait, hopeless
 from service.runs import Hooks, Model, RowsMismatch, late
 from service.scheduling import BatchPolicy, Ran, Timings, refusal, where_to_run
 from service.tensors import Tensors
@@ -61,8 +62,8 @@ class Batcher(Dispatcher):
 
         It is called exactly once, on the loop, after this call has returned, and not any more once
         the job was cancelled.  With ``alone`` the job shares no run and is not cut.  Raises
-        Overloaded if the queue is full, DeadlineExceeded if it is too late already, ModelNotReady
-        if the model is on its way out; then there is no job.
+        Overloaded if the queue is full, or too slow for the deadline, DeadlineExceeded if it is
+        too late already, ModelNotReady if the model is on its way out; then there is no job.
         """
         now = self._clock()
         wanted = tuple(wanted)
@@ -91,15 +92,20 @@ class Batcher(Dispatcher):
         if job.deadline <= job.queued_at:
             raise late()
         loop, threads = self._loop_lane, self._thread_lane
+        queued, pace = loop.rows + threads.rows, self.pace
         why = refusal(
             self._policy,
             job.rows,
             job.size,
-            queued_rows=loop.rows + threads.rows,
+            queued_rows=queued,
             queued_bytes=loop.size + threads.size,
         )
+        if queued and not why:
+            rows = job.rows or 1
+            wait = estimated_wait(queued, rows, rate=pace.rate, run_seconds=pace.run_seconds)
+            why = hopeless(wait, job.deadline - job.queued_at)
         if why:
-            raise Overloaded(why)
+            raise Overloaded(why, retry_after=advice(queued, pace.rate))
 
     def _lane_for(self, job: Job) -> Lane:
         # What shares no run is not what was calibrated.

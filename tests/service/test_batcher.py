@@ -409,6 +409,43 @@ async def test_a_full_queue() -> None:
     await asyncio.gather(*jobs)
 
 
+async def test_a_queue_that_is_too_slow_for_a_deadline() -> None:
+    """Who could not be answered in time is told so at once, and when to come again."""
+    now = 100.0
+    threads = HandExecutor()
+    model = Model(Doubler(), HandStop, ANY_WIDTH)
+    policy = BatchPolicy(max_rows=2)
+    batcher = Batcher(model, policy, threads, HandWatchdog(), clock=lambda: now)
+
+    def ask(seconds: float) -> asyncio.Task[Ran]:
+        x = np.ones((2, 1), np.float32)
+        return asyncio.create_task(batcher.submit({"x": x}, ["y"], rows=2, deadline=now + seconds))
+
+    jobs = [ask(600) for _ in range(12)]
+    await settle()
+    for _ in range(4):
+        # Two rows in two seconds.
+        now += 2
+        await threads.step()
+    assert batcher.pace.rate == pytest.approx(1)
+    # Seven jobs of two rows wait: 14 seconds, and two of its own.
+    assert batcher.queued_rows == 14
+    hasty, patient = ask(15), ask(17)
+    await settle()
+    found = error(hasty)
+    assert isinstance(found, Overloaded)
+    assert found.retry_after == 14
+    assert "about 16.00 s, and 15.00 s are left" in str(found)
+    assert not patient.done()
+    await threads.step(9)
+    await asyncio.gather(*jobs, patient)
+    # The queue is empty again, and nobody is refused whatever was seen.
+    last = ask(0.5)
+    await settle()
+    await threads.step()
+    assert answer(last) == [2, 2]
+
+
 async def test_a_queue_up_to_its_limit() -> None:
     """Rows are counted, not jobs, and the limit itself is allowed."""
     bench = Bench(BatchPolicy(queue_rows=3))
