@@ -49,8 +49,10 @@ def environment() -> dict[str, str]:
     return found
 
 
-def spawn_worker() -> Child:
+def spawn_worker(quotas: int) -> Child:
     """Start a worker; it hears what it is to do over its control socket.
+
+    ``quotas`` is the memory that all workers share.
 
     Connections have a socket of their own, on which each message carries one.
     """
@@ -58,7 +60,7 @@ def spawn_worker() -> Child:
     connections, its_connections = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     box = blackbox.make_memory()
     with its_control, its_connections:
-        inherited = (its_control.fileno(), its_connections.fileno(), box)
+        inherited = (its_control.fileno(), its_connections.fileno(), box, quotas)
         with _signals_held():
             process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 command_of("service.worker", *inherited),

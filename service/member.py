@@ -30,6 +30,7 @@ from service.lifecycle import ModelView, State
 from service.link import Link
 from service.metrics import Metrics
 from service.observer import BatchReport
+from service.quota import Ledger
 from service.registry import Registry
 from service.reloader import IndexRow, Reloader
 from service.statistics import Statistics
@@ -46,11 +47,14 @@ class Member:
     It is an observer of the runtime: a change of a state is told at once, counters now and then.
     """
 
-    def __init__(self, start: Start, link: Link, quarantine: Quarantine) -> None:
-        """Keep what the supervisor has said first."""
+    def __init__(
+        self, start: Start, link: Link, quarantine: Quarantine, ledger: Ledger | None = None
+    ) -> None:
+        """Keep what the supervisor has said first, and what is shared with the other workers."""
         self.start = start
         self.link = link
         self.quarantine = quarantine
+        self.ledger = ledger
         self.leaving = False
         self.board = Board(ready=True, versions=())
         self.combined: dict[tuple[str, int], VersionState] = {}

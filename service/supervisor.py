@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from service import blackbox, logs
+from service import blackbox, logs, quota
 from service.children import Child, exit_words, spawn_worker
 from service.control import (
     Closed,
@@ -93,6 +93,7 @@ class Supervisor:
         self._seats = {number: Seat(number) for number in range(1, options.workers + 1)}
         self._handout = Handout(listeners, self._seats)
         self._desk = Desk(self._seats)
+        self._quotas = quota.make_memory(options.workers)
         self._deaths: dict[tuple[str, int, str], list[Death]] = {}
         self._announced = False
         self._asked_to_end = asyncio.Event()
@@ -179,7 +180,7 @@ class Supervisor:
 
     async def _work(self, seat: Seat) -> None:
         """Start a process, hear it to its end, and draw the conclusions."""
-        child = spawn_worker()
+        child = spawn_worker(self._quotas)
         reader, writer = await asyncio.open_unix_connection(sock=child.control)
         seat.begin(child, writer)
         options = self._options
@@ -270,6 +271,7 @@ class Supervisor:
         if code < 0 and not self._ending:
             self._blame(child.box, -code)
         self._desk.lost(seat)
+        quota.forget_worker(self._quotas, seat.number)
         seat.leave()
         self._handout.lost(seat)
         if not self._announced and not self._ending:

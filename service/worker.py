@@ -26,6 +26,7 @@ from service.errors import ControlBroken, ServiceError
 from service.guarded import Quarantine
 from service.link import Link
 from service.member import Member
+from service.quota import Ledger
 from service.repository import Found, named, scan
 from service.settings import Settings
 from service.tls import TlsFiles, server_context
@@ -231,10 +232,10 @@ class WorkerServer(uvicorn.Server):
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Serve; the arguments are descriptors: of the control socket, the connections', the box."""
+    """Serve; the arguments are descriptors: control socket, connections, black box, quotas."""
     ignore_signals()
     _die_with_parent()
-    control, connections, memory = map(int, arguments or sys.argv[1:])
+    control, connections, memory, quotas = map(int, arguments or sys.argv[1:])
     link = Link(socket.socket(fileno=control))
     source = socket.socket(fileno=connections)
     try:
@@ -246,7 +247,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logs.configure(level=settings.log_level, style=settings.log_format, worker=start.number)
     box = BlackBox(memory)
     box.record_faults()
-    member = Member(start, link, Quarantine(box, start.culprits))
+    ledger = Ledger(quotas, start.number)
+    member = Member(start, link, Quarantine(box, start.culprits), ledger)
     try:
         found = named(scan(settings.repository), settings.model_name)
         app = create_app(settings, found, member)

@@ -11,13 +11,15 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from service.batcher import Batcher, BatchPolicy, Hooks, Model, Ran
+from service.access import caller_name
+from service.batcher import Batcher, BatchPolicy, Hooks, Job, Model, Ran
 from service.errors import (
     DeadlineExceeded,
     EngineFailure,
     InvalidRequest,
     ModelNotReady,
     Overloaded,
+    QuotaExceeded,
     ServiceError,
 )
 from service.tensors import Tensor, Tensors
@@ -444,6 +446,46 @@ async def test_a_queue_that_is_too_slow_for_a_deadline() -> None:
     await settle()
     await threads.step()
     assert answer(last) == [2, 2]
+
+
+async def test_a_key_leaves_room_for_others() -> None:
+    """None has more waiting than is free; parts of one request are let in together."""
+    bench = Bench(BatchPolicy(queue_rows=12))
+    blocker = bench.ask(0)
+    await settle()
+
+    def ask(key: str, rows: int = 1, *, follows: bool = False) -> Job:
+        token = caller_name.set(key)
+        try:
+            return bench.batcher.enqueue(
+                {"x": np.ones((rows, 1), np.float32)}, ["y"], rows=rows,
+                deadline=time.monotonic() + 60, on_done=lambda _: None, follows=follows,
+            )  # fmt: skip
+        finally:
+            caller_name.reset(token)
+
+    greedy = [ask("greedy") for _ in range(6)]
+    with pytest.raises(QuotaExceeded, match="key 'greedy': 6 rows wait") as found:
+        ask("greedy")
+    assert found.value.retry_after == 1
+    for _ in range(3):
+        ask("polite")
+    with pytest.raises(QuotaExceeded, match="key 'polite': 3 rows wait"):
+        ask("polite")
+    # Who has none waiting is always let in while there is room, and so is the rest of a request.
+    ask("newcomer")
+    ask("newcomer", follows=True)
+    # What is given up, or taken to be run, is free again.
+    for job in greedy:
+        job.cancel()
+    ask("greedy")
+    await bench.threads.step(2)
+    await blocker
+    for _ in range(6):
+        ask("greedy")
+    await settle()
+    await bench.threads.step()
+    await bench.batcher.aclose()
 
 
 async def test_a_queue_up_to_its_limit() -> None:
