@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
+
+from service.quota import Quota
 
 
 class Scope(StrEnum):
@@ -29,7 +32,11 @@ class Identity:
     name: str
     scopes: frozenset[Scope]
     expires: float = math.inf
+    quota: Quota | None = None
 
+
+# The name of the key behind what is being done, "" if there is none.
+caller_name: ContextVar[str] = ContextVar("caller_name", default="")
 
 # Who calls a server without access control.
 ANYBODY = Identity("", ALL_SCOPES)

@@ -199,7 +199,7 @@ def create_app(
     if found is None:
         found = named(scan(settings.repository), settings.model_name)
     auditor = auditor_of(settings)
-    gate = gate_of(settings, auditor)
+    gate = gate_of(settings, auditor, member.ledger if member else None)
     core = make_core(settings, found, member)
     app = FastAPI(
         title="onnxport",
@@ -325,6 +325,8 @@ def _lifespan(
         finally:
             settling.cancel()
             polling.cancel()
+            if core.member is not None:
+                core.member.emptied()
             await core.aclose()
             let_go()
             auditor.close()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 from functools import partial
 
 from service.dispatcher import Dispatcher
-from service.errors import ModelNotReady, Overloaded, ServiceError
+from service.errors import ModelNotReady, Overloaded, QuotaExceeded, ServiceError
 from service.lane import Job, Lane, OnDone
+from service.pace import advice, estimated_wait, hopeless
 from service.runs import Hooks, Model, RowsMismatch, late
-from service.scheduling import BatchPolicy, Ran, Timings, refusal, where_to_run
+from service.scheduling import BatchPolicy, Ran, Timings, refusal, takes_too_much, where_to_run
 from service.tensors import Tensors
 
 __all__ = ["BatchPolicy", "Batcher", "Hooks", "Job", "Model", "Ran", "RowsMismatch", "Timings"]
@@ -27,6 +29,7 @@ class Batcher(Dispatcher):
         rows: int,
         deadline: float,
         alone: bool = False,
+        follows: bool = False,
     ) -> Ran:
         """Queue checked tensors and return their answer; with ``alone`` they run in one piece.
 
@@ -41,6 +44,7 @@ class Batcher(Dispatcher):
             deadline=deadline,
             on_done=partial(_settle, future),
             alone=alone,
+            follows=follows,
         )
         try:
             return await future
@@ -56,13 +60,16 @@ class Batcher(Dispatcher):
         deadline: float,
         on_done: OnDone,
         alone: bool = False,
+        follows: bool = False,
     ) -> Job:
         """Queue checked tensors; ``on_done`` gets their answer or why there is none.
 
         It is called exactly once, on the loop, after this call has returned, and not any more once
-        the job was cancelled.  With ``alone`` the job shares no run and is not cut.  Raises
-        Overloaded if the queue is full, DeadlineExceeded if it is too late already, ModelNotReady
-        if the model is on its way out; then there is no job.
+        the job was cancelled.  With ``alone`` the job shares no run and is not cut; one that
+        ``follows`` is a further part of a request whose first part was let in.  Raises
+        Overloaded if the queue is full, or too slow for the deadline, QuotaExceeded if the caller
+        holds too much of it, DeadlineExceeded if it is too late already, ModelNotReady if the
+        model is on its way out; then there is no job.
         """
         now = self._clock()
         wanted = tuple(wanted)
@@ -76,7 +83,7 @@ class Batcher(Dispatcher):
             on_done=on_done,
             leave=self._leave,
         )
-        self._admit(job)
+        self._admit(job, follows=follows)
         self._lane_for(job).append(job)
         self._delivery.open += 1
         if deadline < self._alarm.at:
@@ -85,21 +92,39 @@ class Batcher(Dispatcher):
             self._take_a_turn()
         return job
 
-    def _admit(self, job: Job) -> None:
+    def _admit(self, job: Job, *, follows: bool) -> None:
         if self._closed:
             raise ModelNotReady("the model is being unloaded")
         if job.deadline <= job.queued_at:
             raise late()
         loop, threads = self._loop_lane, self._thread_lane
+        queued, pace = loop.rows + threads.rows, self.pace
         why = refusal(
             self._policy,
             job.rows,
             job.size,
-            queued_rows=loop.rows + threads.rows,
+            queued_rows=queued,
             queued_bytes=loop.size + threads.size,
         )
+        if queued and not why:
+            rows, left = job.rows or 1, job.deadline - job.queued_at
+            wait = estimated_wait(queued, rows, rate=pace.rate, run_seconds=pace.run_seconds)
+            why = hopeless(wait, left)
+            if job.caller and not follows:
+                self._share(job.caller, rows, queued, left)
         if why:
-            raise Overloaded(why)
+            raise Overloaded(why, retry_after=advice(queued, pace.rate))
+
+    def _share(self, caller: str, rows: int, queued: int, left: float) -> None:
+        """Raise QuotaExceeded if a key would hold so much of the queue that others find no room."""
+        own = sum(lane.by_caller.get(caller, 0) for lane in (self._loop_lane, self._thread_lane))
+        rate = self.pace.rate
+        room = min(self._policy.queue_rows, rate * left if rate else math.inf)
+        if takes_too_much(rows, own, queued_rows=queued, room=room):
+            raise QuotaExceeded(
+                f"key '{caller}': {own} rows wait, and others need room in the queue, too",
+                retry_after=advice(own, rate),
+            )
 
     def _lane_for(self, job: Job) -> Lane:
         # What shares no run is not what was calibrated.

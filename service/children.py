@@ -53,8 +53,10 @@ def environment() -> dict[str, str]:
     return found
 
 
-def spawn_worker() -> Child:
+def spawn_worker(quotas: int) -> Child:
     """Start a worker; it hears what it is to do over its control socket.
+
+    ``quotas`` is the memory that all workers share.
 
     Connections have a socket of their own, on which each message carries one, and so have the
     files of models.
@@ -64,7 +66,8 @@ def spawn_worker() -> Child:
     files, its_files = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     box = blackbox.make_memory()
     with its_control, its_connections, its_files:
-        inherited = (its_control.fileno(), its_connections.fileno(), its_files.fileno(), box)
+        sockets = (its_control.fileno(), its_connections.fileno(), its_files.fileno())
+        inherited = (*sockets, box, quotas)
         with signals_held():
             process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 command_of("service.worker", *inherited),

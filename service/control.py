@@ -137,6 +137,11 @@ class Leave:
 
 
 @dataclass(frozen=True, slots=True)
+class Drain:
+    """The server is about to end: be not ready, and let every connection's next answer say so."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """Answer what was accepted, then end."""
 
@@ -205,6 +210,11 @@ class Stuck:
 
 
 @dataclass(frozen=True, slots=True)
+class Emptied:
+    """All that was accepted is answered; what is left is to close the models."""
+
+
+@dataclass(frozen=True, slots=True)
 class Figures:
     """The worker's counters and gauges; ``id`` is that of the question, 0 without one."""
 
@@ -246,9 +256,9 @@ class Done:
 
 
 Message = (
-    Start | Go | Board | Ask | Order | Answer | Condemn | Ping | Leave | Stop
-    | Unable | Prepared | Up | States | Taken | Closed | Pong | Stuck | Figures | Request | Admit
-    | Done
+    Start | Go | Board | Ask | Order | Answer | Condemn | Ping | Leave | Drain | Stop
+    | Unable | Prepared | Up | States | Taken | Closed | Emptied | Pong | Stuck | Figures
+    | Request | Admit | Done
 )  # fmt: skip
 MESSAGES: Final[tuple[type[Message], ...]] = get_args(Message)
 _KINDS: Final = {kind.__name__: kind for kind in MESSAGES}

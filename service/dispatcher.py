@@ -13,6 +13,7 @@ from service.alarm import Alarm
 from service.delivery import Delivery
 from service.lane import Job, Lane, Outcome, Run
 from service.loopruns import LoopRuns
+from service.pace import Pace
 from service.runs import Hooks, Model, Results, RowsMismatch, Watch, failure, late
 from service.scheduling import BatchPolicy, fair_share, loop_rows, split_failed, start_at
 from service.threads import ThreadRuns
@@ -43,6 +44,7 @@ class Dispatcher:
         # Changed only by the methods below, on the event loop.
         self.broken = ""
         self.moved = ""
+        self.pace = Pace()
         self._loop_lane = Lane()
         self._thread_lane = Lane()
         self._runs = ThreadRuns(executor, clock, on_end=self._ended, on_stuck=self._stuck)
@@ -210,6 +212,10 @@ class Dispatcher:
             if jobs:
                 self._hooks.on_batch(jobs, rows, results.ended - results.started)
         finally:
+            waiting = self._loop_lane.waiting or self._thread_lane.waiting
+            self.pace.note(
+                rows or jobs, started=results.started, ended=results.ended, waiting=bool(waiting)
+            )
             # Who watches must not keep anybody from the answer.
             self._delivery.finish(results, rows)
 

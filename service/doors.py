@@ -10,19 +10,24 @@ from service.audit import AuditLog
 from service.authority import Authority, FixedKeys, KeyFile, Source
 from service.errors import AuditUnavailable, ConfigurationError
 from service.keys import parse_keys
+from service.quota import Ledger
 from service.settings import Settings
 from service.web.auditor import Auditor
 from service.web.security import Access, Gate, Policy
 
 
-def gate_of(settings: Settings, auditor: Auditor) -> Gate:
-    """Return the gate of these settings; raises ConfigurationError for keys of no use."""
+def gate_of(settings: Settings, auditor: Auditor, ledger: Ledger | None = None) -> Gate:
+    """Return the gate of these settings; raises ConfigurationError for keys of no use.
+
+    ``ledger`` counts what keys ask, if there are other workers to share it with.
+    """
     policy = Policy(
         public=frozenset(Access(name) for name in settings.public),
         hosts=frozenset(name.lower().strip("[]") for name in settings.allowed_hosts),
         admin_port=settings.admin_port,
     )
-    return Gate(policy, Authority(_sources(settings, auditor)) if settings.has_keys else None)
+    authority = Authority(_sources(settings, auditor)) if settings.has_keys else None
+    return Gate(policy, authority, ledger)
 
 
 def auditor_of(settings: Settings) -> Auditor:

@@ -119,6 +119,17 @@ class Overloaded(ServiceError):
         self.retry_after = retry_after
 
 
+class QuotaExceeded(ServiceError):
+    """A caller asks more than its share; ``retry_after`` is the advised wait in whole seconds."""
+
+    code = "quota_exceeded"
+
+    def __init__(self, text: str, *, retry_after: int = 1) -> None:
+        """Keep the advised wait beside the text."""
+        super().__init__(text)
+        self.retry_after = retry_after
+
+
 class DeadlineExceeded(ServiceError):
     """The answer was not there in the time that the caller or the server allows."""
 

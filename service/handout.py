@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from service.fleet import choose
-from service.listener import close_listener
+from service.listener import BACKLOG, close_listener
 from service.seat import Seat
 
 _log = logging.getLogger("onnxport.supervisor")
@@ -64,7 +64,11 @@ class Handout:
         self.update()
 
     def close(self) -> None:
-        """Accept no more; callers are refused from now on."""
+        """Accept what the kernel has accepted for us, and no more; callers are refused then."""
+        if self._closed:
+            return
+        for listener in self._listeners:
+            self._accept_rest(listener)
         self._closed = True
         if self._pause is not None:
             self._pause.cancel()
@@ -82,22 +86,32 @@ class Handout:
         number = choose(seat.post for seat in self._seats.values())
         return None if number is None else self._seats[number]
 
-    def _accept(self, listener: socket.socket) -> None:
+    def _accept_rest(self, listener: socket.socket) -> None:
+        """Take callers who were let in already: they may have sent a request."""
+        # The kernel lets nobody else in, but leaves them to try again, and to be refused.
+        listener.listen(0)
+        for _ in range(BACKLOG // _AT_ONCE):
+            if not self._accepting or not self._accept(listener):
+                return
+
+    def _accept(self, listener: socket.socket) -> bool:
+        """Accept some and hand them out; whether there may be more."""
         for _ in range(_AT_ONCE):
             try:
                 connection, _ = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
+                return False
             except OSError as error:
                 # No descriptors or memory: waiting callers may get one when others have ended.
                 _log.error("cannot accept a connection: %s", error.strerror)
                 self._wait()
-                return
+                return False
             self._waiting.append(connection)
             self._deliver()
             if self._waiting:
                 self.update()
-                return
+                return False
+        return True
 
     def _deliver(self) -> None:
         while self._waiting and (seat := self._next()) is not None:

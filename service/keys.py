@@ -14,6 +14,7 @@ from datetime import UTC, date, datetime, time
 
 from service.access import Identity, Scope
 from service.errors import ConfigurationError
+from service.quota import Quota
 
 # Says to people, and to scanners of repositories, what leaked.
 PREFIX = "onnxport_"
@@ -22,7 +23,8 @@ PREFIX = "onnxport_"
 _KEY_BYTES = 32
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_MEMBERS = ("name", "sha256", "scopes", "expires")
+_MOST = 1_000_000
+_MEMBERS = ("name", "sha256", "scopes", "expires", "rate", "concurrency")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,29 @@ def _key(entry: object, where: str) -> Key:
         seen = f"{len(digest)} characters" if isinstance(digest, str) else "none"
         raise ConfigurationError(f"{where}: sha256: expected 64 hexadecimal digits, got {seen}")
     scopes = _scopes(entry.get("scopes"), where)
-    return Key(bytes.fromhex(digest), Identity(name, scopes, _expiry(entry.get("expires"), where)))
+    expires, quota = _expiry(entry.get("expires"), where), _quota(entry, where)
+    return Key(bytes.fromhex(digest), Identity(name, scopes, expires, quota))
+
+
+def _quota(entry: Mapping[str, object], where: str) -> Quota | None:
+    rate = _number(entry.get("rate"), f"{where}: rate: expected requests a second")
+    most = entry.get("concurrency")
+    text = f"{where}: concurrency: expected a whole number above 0"
+    concurrency = _number(most, text)
+    if isinstance(most, float):
+        raise ConfigurationError(f"{text}, got {most!r:.80}")
+    if rate is None and concurrency is None:
+        return None
+    return Quota(rate, None if concurrency is None else int(concurrency))
+
+
+def _number(value: object, text: str) -> float | None:
+    if value is None:
+        return None
+    # A truth value would pass as a number.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _MOST:
+        raise ConfigurationError(f"{text}, got {value!r:.80}")
+    return float(value)
 
 
 def _listed() -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Any, Protocol
 
+from service.access import caller_name
 from service.errors import ServiceError
 from service.scheduling import Ran, Take, take_batch
 from service.tensors import Tensor, Tensors
@@ -39,8 +40,8 @@ class Job:
 
     # A plain class: a job is made for every request, and a frozen dataclass costs three times it.
     __slots__ = (
-        "deadline", "gone", "inputs", "key", "leave", "on_done", "place", "queued_at", "rows",
-        "size", "wanted",
+        "caller", "deadline", "gone", "inputs", "key", "leave", "on_done", "place", "queued_at",
+        "rows", "size", "wanted",
     )  # fmt: skip
 
     def __init__(
@@ -55,7 +56,8 @@ class Job:
         on_done: OnDone,
         leave: Callable[[Job], None],
     ) -> None:
-        """Keep what was asked; ``leave`` is told that the caller has gone."""
+        """Keep what was asked, and by whom; ``leave`` is told that the caller has gone."""
+        self.caller = caller_name.get()
         self.inputs = inputs
         self.wanted = wanted
         self.rows = rows
@@ -82,11 +84,13 @@ class Job:
 class Lane:
     """Jobs in the order in which they came, and how many wait with how many rows and bytes."""
 
-    __slots__ = ("_jobs", "rows", "size", "waiting")
+    __slots__ = ("_jobs", "by_caller", "rows", "size", "waiting")
 
     def __init__(self) -> None:
         """Begin empty."""
         self._jobs: deque[Job] = deque()
+        # Rows that wait for each key that has any.
+        self.by_caller: dict[str, int] = {}
         self.waiting = 0
         self.rows = 0
         self.size = 0
@@ -102,6 +106,8 @@ class Lane:
         self.waiting += 1
         self.rows += job.rows or 1
         self.size += job.size
+        if job.caller:
+            self.by_caller[job.caller] = self.by_caller.get(job.caller, 0) + (job.rows or 1)
 
     def drop(self, job: Job) -> None:
         """Let a job go that is gone while it waited."""
@@ -129,6 +135,7 @@ class Lane:
         joined = sorted((*self, *others), key=_age)
         self._jobs.clear()
         self.waiting = self.rows = self.size = 0
+        self.by_caller.clear()
         for job in joined:
             self.append(job)
 
@@ -136,12 +143,19 @@ class Lane:
         """Forget all jobs: somebody else has taken them over."""
         self._jobs.clear()
         self.waiting = self.rows = self.size = 0
+        self.by_caller.clear()
 
     def _release(self, job: Job) -> None:
         job.place = None
         self.waiting -= 1
         self.rows -= job.rows or 1
         self.size -= job.size
+        if job.caller:
+            left = self.by_caller[job.caller] - (job.rows or 1)
+            if left:
+                self.by_caller[job.caller] = left
+            else:
+                del self.by_caller[job.caller]
 
 
 class Run:

@@ -86,6 +86,7 @@ def options_of(settings: Settings, ignored: Sequence[str] = ()) -> Options:
     return Options(
         workers=crew.workers,
         threads=crew.threads,
+        drain_delay=settings.drain_delay,
         grace=settings.grace,
         quarantine_deaths=settings.quarantine_deaths,
         hang_timeout=settings.hang_timeout,

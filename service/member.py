@@ -14,6 +14,8 @@ from service.control import (
     Board,
     Condemn,
     Done,
+    Drain,
+    Emptied,
     Figures,
     Message,
     Order,
@@ -33,6 +35,7 @@ from service.link import Link
 from service.metrics import Metrics
 from service.observer import BatchReport
 from service.planning import IndexRow
+from service.quota import Ledger
 from service.registry import Registry
 from service.reloader import Reloader
 from service.statistics import Statistics
@@ -50,11 +53,15 @@ class Member:
     It is an observer of the runtime: a change of a state is told at once, counters now and then.
     """
 
-    def __init__(self, start: Start, link: Link, quarantine: Quarantine) -> None:
-        """Keep what the supervisor has said first."""
+    def __init__(
+        self, start: Start, link: Link, quarantine: Quarantine, ledger: Ledger | None = None
+    ) -> None:
+        """Keep what the supervisor has said first, and what is shared with the other workers."""
         self.start = start
         self.link = link
         self.quarantine = quarantine
+        self.ledger = ledger
+        self.leaving = False
         self.board = Board(ready=True, versions=())
         self.combined: dict[tuple[str, int], VersionState] = {}
         self._registry: Registry | None = None
@@ -81,6 +88,8 @@ class Member:
         if isinstance(message, Board):
             self.board = message
             self.combined = versions_by_key(message.versions)
+        elif isinstance(message, Drain):
+            self.leaving = True
         elif isinstance(message, Ask):
             self.link.send(Figures(message.id, self._snapshot()))
         elif isinstance(message, Order):
@@ -89,6 +98,10 @@ class Member:
             self.link.send(Pong(message.id))
         elif isinstance(message, Condemn):
             self._begin(self._condemn(message))
+
+    def emptied(self) -> None:
+        """Tell that nobody waits for an answer any more."""
+        self.link.send(Emptied())
 
     async def report(self) -> None:
         """Send the counters about once a second, if something has been counted."""
@@ -218,9 +231,14 @@ class SharedModels:
         """Return the version that a label stands for; raises ModelNotFound."""
         return self._registry.version_of_label(name, label)
 
+    @property
+    def leaving(self) -> bool:
+        """Whether the server is about to end."""
+        return self._member.leaving or self._registry.leaving
+
     def ready(self) -> bool:
         """Whether all workers are ready."""
-        return self._registry.ready() and self._member.board.ready
+        return not self.leaving and self._registry.ready() and self._member.board.ready
 
 
 def _state_of(view: ModelView) -> VersionState:

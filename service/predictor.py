@@ -132,7 +132,10 @@ class Predictor:
             with stages.stage("preprocess"):
                 calls = await self._calls(live, prepare, deadline)
             stages.rows = sum(call.rows for call in calls)
-            work = [self._submit(live, call.inputs, names, stages, deadline) for call in calls]
+            work = [
+                self._submit(live, call.inputs, names, stages, deadline, follows=index > 0)
+                for index, call in enumerate(calls)
+            ]
             ran = await _together(work)
             with stages.stage("postprocess"):
                 predictions = [
@@ -165,6 +168,8 @@ class Predictor:
         names: Sequence[str],
         stages: _Stages,
         deadline: float,
+        *,
+        follows: bool,
     ) -> Ran:
         terms = live.terms
         ran = await live.batcher.submit(
@@ -173,6 +178,7 @@ class Predictor:
             rows=terms.count_rows(inputs),
             deadline=deadline,
             alone=terms.is_alone(inputs),
+            follows=follows,
         )
         stages.seconds["queue"] = ran.timings.queue
         stages.seconds["infer"] = ran.timings.infer

@@ -242,6 +242,11 @@ class Registry:
             raise ModelNotFound(name, label=label)
         return version
 
+    @property
+    def leaving(self) -> bool:
+        """Whether everything is being closed."""
+        return self._closing
+
     def ready(self) -> bool:
         """Whether the server as a whole should be sent traffic."""
         standing = [Standing(e.found.name, e.state, e.first) for e in self._entries()]

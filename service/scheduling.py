@@ -133,6 +133,15 @@ def refusal(
     return ""
 
 
+def takes_too_much(rows: int, own_rows: int, *, queued_rows: int, room: float) -> bool:
+    """Whether a caller with ``own_rows`` waiting may not add so many more: others need room, too.
+
+    No caller may hold more than what is still free of ``room``.  So one alone has half of it at
+    most, two a third each, and whoever comes finds as much free as each of them has.
+    """
+    return own_rows > 0 and own_rows + rows > room - queued_rows - rows
+
+
 def where_to_run(policy: BatchPolicy, rows: int, length: int, *, moved: bool) -> Place:
     """Return where a job of so many rows, its variable axes up to ``length``, is to run.
 

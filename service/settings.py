@@ -135,6 +135,10 @@ class Settings(AccessSettings):
     )
     ready_requires: Names = Field((), description="Models without which the server is not ready.")
     deadline: Seconds = Field(30, description="Seconds that a request may take.")
+    drain_delay: float = Field(
+        5, ge=0, le=3_600, allow_inf_nan=False,
+        description="Seconds for which SIGTERM says not ready and still takes what comes.",
+    )  # fmt: skip
     grace: Seconds = Field(30, description="Seconds that requests may still take at the end.")
     keep_alive: Seconds = Field(75, description="Seconds that an idle connection stays open.")
     head_timeout: Seconds = Field(10, description="Seconds in which a head must have come.")

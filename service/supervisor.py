@@ -15,13 +15,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from service import logs
+from service import logs, quota
 from service.admission import Limits
 from service.care import Care
 from service.children import Child, exit_words, spawn_worker
 from service.control import (
     Closed,
     Decoder,
+    Drain,
+    Emptied,
     Go,
     Message,
     Pong,
@@ -68,6 +70,7 @@ class Options:
 
     workers: int
     threads: int
+    drain_delay: float
     grace: float
     quarantine_deaths: int
     hang_timeout: float
@@ -120,6 +123,7 @@ class Supervisor:
         self._handout = Handout(listeners, self._seats)
         self._gate = Gate(options.admission, at_once=options.admissions)
         self._desk = Desk(self._seats, self._gate)
+        self._quotas = quota.make_memory(options.workers)
         self._care = Care(
             self._seats,
             self._desk,
@@ -136,6 +140,8 @@ class Supervisor:
         self._asked_to_end = asyncio.Event()
         self._somebody_up = asyncio.Event()
         self._ending = False
+        self._stopped = False
+        self._patient = False
 
     async def run(self) -> None:
         """Serve until the end is asked for; raises CannotStart if a worker never could."""
@@ -174,13 +180,16 @@ class Supervisor:
             self._kill()
             os._exit(128 + number)
         _log.info("asked to end by %s", signal.Signals(number).name)
+        # Who presses Ctrl-C has no balancer that must first hear of it.
+        self._patient = number == signal.SIGTERM
         self._asked_to_end.set()
 
     async def _end(self, keeping: Sequence[asyncio.Task[None]]) -> None:
-        """Accept no more, let the workers answer what they have, kill who takes too long."""
+        """Say it, accept no more, let the workers answer what they have, kill who is too slow."""
         self._ending = True
         self._asked_to_end.set()
-        # Whoever wants the server to be taken out of a balancer first waits before this line.
+        await self._drain(keeping)
+        self._stopped = True
         self._handout.close()
         self._gate.close()
         for seat in self._seats.values():
@@ -193,6 +202,14 @@ class Supervisor:
             _log.error("%d workers did not end within the grace time and are killed", len(late))
             self._kill()
             await asyncio.wait(late)
+
+    async def _drain(self, keeping: Sequence[asyncio.Task[None]]) -> None:
+        """Be not ready for a while, so that balancers send their callers elsewhere first."""
+        living = [seat for seat in self._seats.values() if seat.up]
+        for seat in living:
+            seat.send(Drain())
+        if living and self._patient and self._options.drain_delay:
+            await asyncio.wait(keeping, timeout=self._options.drain_delay)
 
     def _kill(self) -> None:
         self._gate.close()
@@ -219,7 +236,7 @@ class Supervisor:
 
     async def _work(self, seat: Seat) -> None:
         """Start a process, hear it to its end, and draw the conclusions."""
-        child = spawn_worker()
+        child = spawn_worker(self._quotas)
         reader, writer = await asyncio.open_unix_connection(sock=child.control)
         seat.begin(child, writer)
         options = self._options
@@ -258,6 +275,9 @@ class Supervisor:
         if isinstance(message, Closed):
             seat.open -= message.count
             return
+        if isinstance(message, Emptied):
+            self._hurry(seat)
+            return
         if isinstance(message, Taken):
             self._handout.taken(seat, message.count)
             return
@@ -284,13 +304,18 @@ class Supervisor:
             # What has changed while it started is new to this one only.
             self._poller.look_anew()
         if self._ending:
-            seat.send(Stop())
+            seat.send(Stop() if self._stopped else Drain())
 
     def _is_unable(self, seat: Seat, message: Unable) -> None:
         if not self._announced:
             self._ending = True
             raise CannotStart(message)
         _log.error("worker %d cannot start: %s", seat.number, printable(message.text))
+
+    def _hurry(self, seat: Seat) -> None:
+        """Give a worker that answers nobody any more a moment to end: a load may take for ever."""
+        if seat.child is not None:
+            asyncio.get_running_loop().call_later(_CLOSING, seat.child.process.kill)
 
     def _announce(self, prepared: Prepared) -> None:
         """Say once what the first worker has found."""
@@ -318,6 +343,7 @@ class Supervisor:
         if code < 0 and not self._ending:
             self._care.blame(child.box, -code)
         self._desk.lost(seat)
+        quota.forget_worker(self._quotas, seat.number)
         seat.leave()
         self._handout.lost(seat)
         if not self._announced and not self._ending:

@@ -22,12 +22,13 @@ from service.announcement import announcement, announcement_text
 from service.app import control_of, create_app, first_models, open_warning
 from service.blackbox import BlackBox
 from service.children import die_with_parent, ignore_signals
-from service.control import Closed, Go, Leave, Message, Prepared, Stop, Taken, Unable, Up
+from service.control import Closed, Drain, Go, Leave, Message, Prepared, Stop, Taken, Unable, Up
 from service.errors import ControlBroken, ServiceError
 from service.guarded import Quarantine
 from service.link import Link
 from service.member import Member
 from service.parcels import Parcels
+from service.quota import Ledger
 from service.repository import Found, named, scan
 from service.settings import Settings
 from service.tls import TlsFiles, server_context
@@ -208,10 +209,13 @@ class WorkerServer(uvicorn.Server):
         elif isinstance(message, Stop):
             self.should_exit = True
         elif isinstance(message, Leave):
-            self.leaving = self._edge.leaving = True
+            self.leaving = True
+            self._edge.drain()
             # Who asks meanwhile is told to go elsewhere, instead of being hung up on.
             asyncio.get_running_loop().call_later(_FAREWELL, self._leave)
         else:
+            if isinstance(message, Drain):
+                self._edge.drain()
             self._member.hear(message)
 
     def _leave(self) -> None:
@@ -240,10 +244,10 @@ class WorkerServer(uvicorn.Server):
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Serve; the arguments are descriptors: of the control socket, the two others, the box."""
+    """Serve; the arguments are descriptors: three sockets, the black box, the quotas."""
     ignore_signals()
     die_with_parent()
-    control, connections, files, memory = map(int, arguments or sys.argv[1:])
+    control, connections, files, memory, quotas = map(int, arguments or sys.argv[1:])
     link = Link(socket.socket(fileno=control))
     source = socket.socket(fileno=connections)
     try:
@@ -256,7 +260,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     box = BlackBox(memory)
     box.record_faults()
     admitted = Admitted(link, Parcels(socket.socket(fileno=files)))
-    member = Member(start, link, Quarantine(box, start.culprits, prepare=admitted.prepare))
+    quarantine = Quarantine(box, start.culprits, prepare=admitted.prepare)
+    member = Member(start, link, quarantine, Ledger(quotas, start.number))
     try:
         found = named(scan(settings.repository), settings.model_name)
         app = create_app(settings, found, member)

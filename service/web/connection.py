@@ -8,12 +8,12 @@ is refused is refused in JSON.
 from __future__ import annotations
 
 import asyncio
+import select
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, cast
 
 import httptools
-from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
@@ -28,6 +28,7 @@ from service.web.visit import Visits
 
 _RETRY = {"Retry-After": "1"}
 _LONGEST_NUMBER = 18
+_FRESH_SECONDS = 0.25
 
 
 class Shared(Protocol):
@@ -38,7 +39,7 @@ class Shared(Protocol):
     metrics: Metrics
     visits: Visits
     budget: ByteBudget
-    leaving: bool
+    draining: bool
 
     def opened(self, connection: Connection) -> bool:
         """Take a connection in, and say whether there is room for it."""
@@ -156,6 +157,39 @@ class Connection(HttpToolsProtocol):
         else:
             self._refuse(408, f"the {late} of the request comes too slowly", "too_slow")
 
+    def leave(self) -> None:
+        """Let the answer that is under way, if there is one, be the last."""
+        cycle = cast("RequestResponseCycle | None", self.cycle)
+        if cycle is not None and not cycle.response_complete:
+            cycle.keep_alive = False
+
+    def shutdown(self) -> None:
+        """End when what was asked is answered; who asks nothing is hung up on.
+
+        Whoever has come just now gets a moment to ask: its request is on its way.
+        """
+        self.leave()
+        since = time.monotonic() - self._progress.since
+        if self._progress.phase is Phase.HEAD and not self._head_bytes and since < _FRESH_SECONDS:
+            self.loop.call_later(_FRESH_SECONDS - since, self._hang_up)
+        else:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        """Close, unless there is something to answer, or will be."""
+        phase = self._progress.phase
+        quiet = phase is Phase.IDLE or (phase is Phase.HEAD and not self._head_bytes)
+        if self.transport.is_closing():
+            return
+        if phase is Phase.ENDING or (quiet and self._is_free() and not self._has_unread()):
+            self.transport.close()
+
+    def _has_unread(self) -> bool:
+        """Whether the kernel holds bytes of the caller: a request that would be lost."""
+        poll = select.poll()
+        poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(poll.poll(0))
+
     def timeout_keep_alive_handler(self) -> None:
         """Do nothing: `check` looks after idle connections."""
 
@@ -204,6 +238,8 @@ class Connection(HttpToolsProtocol):
         self.url, self.expect_100_continue = url, expect
         self.headers.extend(seen)
         super().on_headers_complete()
+        if self._edge.draining:
+            self.leave()
 
     def on_body(self, body: bytes) -> None:
         """Keep a part of the body."""
@@ -292,22 +328,16 @@ class Connection(HttpToolsProtocol):
 
     # Answers
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        """Begin a call on its way; where everybody is to go, its answer says so."""
-        if self._edge.leaving:
-            cycle.keep_alive = False
-        super()._start_asgi_task(cycle, app)
-
     def _respond(self, status: int, head: Head, body: bytes) -> None:
         """Write a whole answer and let the connection's next call have its turn."""
         turn = self._turn
         if turn is None:
             return
         self._turn = None
-        turn.keep_alive = turn.keep_alive and not self._edge.leaving
-        self._write(status, head, body, close=not turn.keep_alive)
+        last = self._edge.draining or not turn.keep_alive
+        self._write(status, head, body, close=last)
         turn.response_complete = True
-        if not turn.keep_alive:
+        if last:
             self.transport.close()
         self.on_response_complete()
 

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from service import logs
-from service.access import Identity
+from service.access import Identity, caller_name
 from service.errors import ServiceError
 from service.inference import Prediction
+from service.quota import Claim
 from service.web import binary, wire
 from service.web.encoding import MIN_PACKED_BYTES, chosen, pack
 from service.web.errors import ErrorAnswers, error_parts, internal_text
@@ -131,8 +132,12 @@ class DirectRoad:
         if visit.hashes is not None:
             visit.hashes.asked.update(body)
         call = DirectCall(self, visit, headers, respond)
-        call.begin(target, body)
+        call.begin(target, caller, body)
         return call
+
+    def claim(self, target: Target, caller: Identity) -> Claim | None:
+        """Count a call of a caller with a quota; raises QuotaExceeded."""
+        return self._gate.claim(caller, self._access[target.road])
 
     def abandon(self, target: Target, *, client: str, received: int) -> None:
         """Note a call whose caller went before its body was whole."""
@@ -144,7 +149,16 @@ class DirectRoad:
 class DirectCall:
     """One call, from its whole body to its answer."""
 
-    __slots__ = ("_call", "_headers", "_inference", "_over", "_respond", "_road", "_visit")
+    __slots__ = (
+        "_call",
+        "_claim",
+        "_headers",
+        "_inference",
+        "_over",
+        "_respond",
+        "_road",
+        "_visit",
+    )
 
     def __init__(
         self, road: DirectRoad, visit: Visit, headers: Mapping[bytes, bytes], respond: Respond
@@ -156,15 +170,17 @@ class DirectCall:
         self._respond = respond
         self._call: InferCall | None = None
         self._inference: UnderWay | None = None
+        self._claim: Claim | None = None
         self._over = False
 
-    def begin(self, target: Target, body: bytes) -> None:
+    def begin(self, target: Target, caller: Identity, body: bytes) -> None:
         """Decode the body and queue its tensors; a refusal is answered at once."""
-        self._guarded(self._begin, target, body)
+        self._guarded(self._begin, target, caller, body)
 
     def _guarded(self, step: Callable[..., None], *arguments: object) -> None:
         """Take a step of the call; whatever it raises is answered."""
         token = logs.request_id.set(self._visit.id.decode())
+        caller = caller_name.set(self._visit.caller)
         try:
             step(*arguments)
         except ServiceError as error:
@@ -177,11 +193,14 @@ class DirectCall:
             self._visit.error = "internal"
             self._fail(500, internal_text(), {})
         finally:
+            caller_name.reset(caller)
             logs.request_id.reset(token)
 
-    def _begin(self, target: Target, body: bytes) -> None:
+    def _begin(self, target: Target, caller: Identity, body: bytes) -> None:
         road, visit = self._road, self._visit
         options = road.options
+        if caller.quota is not None:
+            self._claim = road.claim(target, caller)
         json_bytes = binary.json_length(self._headers.get(binary.HEADER), len(body))
         call = self._call = wire.decode(
             body, json_bytes=json_bytes, max_depth=options.max_json_depth, skimmer=road.skimmer
@@ -206,6 +225,7 @@ class DirectCall:
         self._over = True
         if self._inference is not None:
             self._inference.cancel()
+        self._release()
         self._visit.error = "client_gone"
         self._road.visits.close(self._visit)
 
@@ -241,6 +261,10 @@ class DirectCall:
             return head_of(encoded), encoded.body
         return head_of(encoded, coding), await pack(encoded.body, coding)
 
+    def _release(self) -> None:
+        if self._claim is not None:
+            self._claim.release()
+
     def _fail(self, status: int, text: str, headers: Mapping[str, str]) -> None:
         self._end(status, *error_parts(text, headers))
 
@@ -248,6 +272,7 @@ class DirectCall:
         if self._over:
             return
         self._over = True
+        self._release()
         visit = self._visit
         visit.status, visit.sent = status, len(body)
         if visit.hashes is not None:

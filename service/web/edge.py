@@ -32,9 +32,8 @@ class Edge:
         self.visits = visits
         self.budget = ByteBudget(limits.bytes_in_flight)
         self.connections: set[Connection] = set()
+        self.draining = False
         self._sweeping = False
-        # Set to have every answer from now on end its connection.
-        self.leaving = False
 
     def protocol(
         self,
@@ -62,6 +61,12 @@ class Edge:
     def closed(self, connection: Connection) -> None:
         """Forget a connection."""
         self.connections.discard(connection)
+
+    def drain(self) -> None:
+        """Say with the next answer of every connection that it is the last one."""
+        self.draining = True
+        for connection in self.connections:
+            connection.leave()
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         """Look at every connection once a second; where there is none, nothing wakes up."""

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.errors import Overloaded, ServiceError, Unauthenticated
+from service.errors import Overloaded, QuotaExceeded, ServiceError, Unauthenticated
 from service.logs import printable, request_id
 from service.metrics import Metrics
 from service.web.encoding import ACCEPTED, UnsupportedEncoding
@@ -27,6 +27,7 @@ STATUS: Mapping[str, int] = {
     "not_acceptable": 406,
     "too_large": 413,
     "unsupported_media_type": 415,
+    "quota_exceeded": 429,
     "engine_failure": 500,
     "not_built": 501,
     "model_not_ready": 503,
@@ -120,7 +121,7 @@ def _headers(error: Exception, code: str) -> dict[str, str]:
         # As RFC 6750 has it: without a reason where nothing was shown.
         wrong = ', error="invalid_token"' if error.shown else ""
         return {"WWW-Authenticate": f'Bearer realm="onnxport"{wrong}'}
-    if isinstance(error, Overloaded):
+    if isinstance(error, Overloaded | QuotaExceeded):
         return {"Retry-After": str(error.retry_after)}
     if code == "model_not_ready":
         return {"Retry-After": "1"}

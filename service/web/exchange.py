@@ -73,6 +73,11 @@ class Models(Protocol):
         """Return the version that a label stands for; raises ModelNotFound."""
         ...
 
+    @property
+    def leaving(self) -> bool:
+        """Whether the server is about to end."""
+        ...
+
     def ready(self) -> bool:
         """Whether the server as a whole should be sent traffic."""
         ...

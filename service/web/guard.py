@@ -8,6 +8,7 @@ from collections.abc import Callable
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import logs
+from service.access import caller_name
 from service.errors import ServiceError, TooLarge
 from service.web.errors import ErrorAnswers, error_response, internal_error
 from service.web.exchange import (
@@ -99,7 +100,8 @@ class Guard:
     def _admit(self, scope: Scope) -> None:
         """Note who calls; raise what stands in the way before a byte of the body is read."""
         public = self._public(scope["method"], path_of(scope))
-        scope[CALLER] = self._gate.identify(scope["headers"], public=public)
+        identity = scope[CALLER] = self._gate.identify(scope["headers"], public=public)
+        caller_name.set(identity.name)
         length = headers_of(scope).get(b"content-length", b"")
         if length.isdigit() and int(length) > self._max_body_bytes:
             raise TooLarge(self._too_large(int(length)))

@@ -63,7 +63,12 @@ class RoadRoute(Route):
         scope[PROBE] = self._probe
         if self.methods and scope["method"] not in self.methods:
             raise HTTPException(405, headers={"Allow": ", ".join(sorted(self.methods))})
-        await self.app(scope, receive, send)
+        claim = self._gate.claim(identity, self.access)
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            if claim is not None:
+                claim.release()
 
 
 def make_roads(parts: WebParts) -> tuple[Road, ...]:

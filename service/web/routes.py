@@ -59,6 +59,9 @@ class Routes:
         """Say whether the server should be sent traffic, and if not which models hold it up."""
         if self._models.ready():
             return json_response({"ready": True})
+        if self._models.leaving:
+            content = {"ready": False, "error": "the server is shutting down"}
+            return json_response(content, 503, {"Retry-After": "1"})
         waiting = [not_ready(v) for v in self._models.views() if v.state is not State.READY]
         text = _for_caller(request, "; ".join(waiting) or "a required model is missing")
         return json_response({"ready": False, "error": text}, 503, {"Retry-After": "1"})

@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from service.access import ANYBODY, Identity, Scope
 from service.authority import MAX_CREDENTIAL_BYTES, Authority
 from service.errors import Forbidden, HostNotAllowed, ServiceError, Unauthenticated
+from service.quota import Claim, Ledger, make_memory
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -62,9 +63,15 @@ class Policy:
 class Gate:
     """Knows callers and decides what they may do; without an authority everybody may do all."""
 
-    def __init__(self, policy: Policy | None = None, authority: Authority | None = None) -> None:
-        """Keep the rules, and who knows callers."""
+    def __init__(
+        self,
+        policy: Policy | None = None,
+        authority: Authority | None = None,
+        ledger: Ledger | None = None,
+    ) -> None:
+        """Keep the rules, who knows callers, and who counts what they ask."""
         self._policy = policy or Policy()
+        self._ledger = ledger or Ledger(make_memory(1))
         self._authority = authority
         # Nothing to be asked of anybody but for admin: the fast road shall not pay for it.
         rules = self._policy
@@ -124,6 +131,15 @@ class Gate:
                 raise Forbidden(f"key '{identity.name}': scope '{needed}' is needed here")
         if access is Access.ADMIN:
             refuse_foreign(headers, closed=self.closed, hosts=hosts)
+
+    def claim(self, identity: Identity, access: Access) -> Claim | None:
+        """Count a request of a caller with a quota; probes of health are nobody's.
+
+        Raises QuotaExceeded.
+        """
+        if identity.quota is None or access is Access.HEALTH:
+            return None
+        return self._ledger.claim(identity.name, identity.quota)
 
     def passes(self, access: Access, headers: Headers, port: int | None) -> Identity | None:
         """Return who calls if the road is open to them, else None; the other road says why."""

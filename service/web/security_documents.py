@@ -17,7 +17,7 @@ def secured(operation: Mapping[str, Any], scope: str | None) -> dict[str, Any]:
     """Return an operation with what its caller must show: a key of a scope, or nothing for None."""
     if scope is None:
         return {**operation, "security": []}
-    refusals = errors("401", "403")
+    refusals = errors("401", "403", "429")
     return {
         **operation,
         "security": [{scheme: [scope]} for scheme in SCHEMES],

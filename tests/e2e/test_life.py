@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -57,6 +58,53 @@ def wait_until_closed(server: RealServer) -> None:
         except ConnectionError:
             return
     pytest.fail("the server still listens")
+
+
+def test_before_the_end_the_server_says_that_it_leaves(texts: Path) -> None:
+    """Not ready on every worker, but it goes on answering, each time for the last time."""
+    with real_server(texts, "--workers", 2, "--drain-delay", 3600) as server:
+        server.logged("ready")
+        host, port = server.address.removeprefix("http://").split(":")
+        with ExitStack() as stack:
+            idle = [
+                stack.enter_context(socket.create_connection((host, int(port)), PATIENCE))
+                for _ in range(4)
+            ]
+            for caller in idle:
+                assert ask(caller, "/readyz").startswith(b"HTTP/1.1 200 ")
+            server.process.send_signal(signal.SIGTERM)
+            server.logged("asked to end by SIGTERM")
+            # Of two workers each has two of the four, and both of those that come now.
+            new = [
+                stack.enter_context(socket.create_connection((host, int(port)), PATIENCE))
+                for _ in range(2)
+            ]
+            while ask(new[0], "/readyz").startswith(b"HTTP/1.1 200 "):
+                new[0] = stack.enter_context(socket.create_connection((host, int(port)), PATIENCE))
+            for caller in (*idle, new[1]):
+                answer = ask(caller, "/v1/models/texts")
+                assert answer.startswith(b"HTTP/1.1 200 ")
+                assert b"connection: close\r\n" in answer
+                assert caller.recv(1) == b""
+        server.process.send_signal(signal.SIGTERM)
+        assert server.ended() == 128 + signal.SIGTERM
+
+
+def ask(caller: socket.socket, path: str) -> bytes:
+    """Return what comes first of the answer, its head and more."""
+    caller.sendall(f"GET {path} HTTP/1.1\r\nHost: e2e\r\n\r\n".encode())
+    received = caller.recv(1 << 16)
+    while b"}" not in received.partition(b"\r\n\r\n")[2]:
+        received += caller.recv(1 << 16)
+    return received
+
+
+def test_ctrl_c_waits_for_nobody(texts: Path) -> None:
+    """A person has no balancer that must first hear of it."""
+    with real_server(texts, "--drain-delay", 3600) as server:
+        server.logged("ready")
+        server.process.send_signal(signal.SIGINT)
+        assert server.ended() == 0
 
 
 def test_what_was_accepted_is_answered(texts: Path) -> None:

@@ -11,13 +11,15 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from service.batcher import Batcher, BatchPolicy, Hooks, Model, Ran
+from service.access import caller_name
+from service.batcher import Batcher, BatchPolicy, Hooks, Job, Model, Ran
 from service.errors import (
     DeadlineExceeded,
     EngineFailure,
     InvalidRequest,
     ModelNotReady,
     Overloaded,
+    QuotaExceeded,
     ServiceError,
 )
 from service.tensors import Tensor, Tensors
@@ -407,6 +409,83 @@ async def test_a_full_queue() -> None:
     assert str(found) == "Exceeds maximum queue size: 9 rows wait, at most 2 may"
     await bench.threads.step(2)
     await asyncio.gather(*jobs)
+
+
+async def test_a_queue_that_is_too_slow_for_a_deadline() -> None:
+    """Who could not be answered in time is told so at once, and when to come again."""
+    now = 100.0
+    threads = HandExecutor()
+    model = Model(Doubler(), HandStop, ANY_WIDTH)
+    policy = BatchPolicy(max_rows=2)
+    batcher = Batcher(model, policy, threads, HandWatchdog(), clock=lambda: now)
+
+    def ask(seconds: float) -> asyncio.Task[Ran]:
+        x = np.ones((2, 1), np.float32)
+        return asyncio.create_task(batcher.submit({"x": x}, ["y"], rows=2, deadline=now + seconds))
+
+    jobs = [ask(600) for _ in range(12)]
+    await settle()
+    for _ in range(4):
+        # Two rows in two seconds.
+        now += 2
+        await threads.step()
+    assert batcher.pace.rate == pytest.approx(1)
+    # Seven jobs of two rows wait: 14 seconds, and two of its own.
+    assert batcher.queued_rows == 14
+    hasty, patient = ask(15), ask(17)
+    await settle()
+    found = error(hasty)
+    assert isinstance(found, Overloaded)
+    assert found.retry_after == 14
+    assert "about 16.00 s, and 15.00 s are left" in str(found)
+    assert not patient.done()
+    await threads.step(9)
+    await asyncio.gather(*jobs, patient)
+    # The queue is empty again, and nobody is refused whatever was seen.
+    last = ask(0.5)
+    await settle()
+    await threads.step()
+    assert answer(last) == [2, 2]
+
+
+async def test_a_key_leaves_room_for_others() -> None:
+    """None has more waiting than is free; parts of one request are let in together."""
+    bench = Bench(BatchPolicy(queue_rows=12))
+    blocker = bench.ask(0)
+    await settle()
+
+    def ask(key: str, rows: int = 1, *, follows: bool = False) -> Job:
+        token = caller_name.set(key)
+        try:
+            return bench.batcher.enqueue(
+                {"x": np.ones((rows, 1), np.float32)}, ["y"], rows=rows,
+                deadline=time.monotonic() + 60, on_done=lambda _: None, follows=follows,
+            )  # fmt: skip
+        finally:
+            caller_name.reset(token)
+
+    greedy = [ask("greedy") for _ in range(6)]
+    with pytest.raises(QuotaExceeded, match="key 'greedy': 6 rows wait") as found:
+        ask("greedy")
+    assert found.value.retry_after == 1
+    for _ in range(3):
+        ask("polite")
+    with pytest.raises(QuotaExceeded, match="key 'polite': 3 rows wait"):
+        ask("polite")
+    # Who has none waiting is always let in while there is room, and so is the rest of a request.
+    ask("newcomer")
+    ask("newcomer", follows=True)
+    # What is given up, or taken to be run, is free again.
+    for job in greedy:
+        job.cancel()
+    ask("greedy")
+    await bench.threads.step(2)
+    await blocker
+    for _ in range(6):
+        ask("greedy")
+    await settle()
+    await bench.threads.step()
+    await bench.batcher.aclose()
 
 
 async def test_a_queue_up_to_its_limit() -> None:

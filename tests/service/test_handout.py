@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+import pytest
+
 from service.blackbox import make_memory
 from service.children import Child
 from service.handout import Handout
@@ -93,6 +95,16 @@ async def test_what_is_handed_out_is_the_callers_connection() -> None:
             connection.sendall(b"pong")
             assert caller.recv(4) == b"pong"
         assert caller.recv(1) == b""
+
+
+async def test_who_was_let_in_before_the_end_is_handed_out() -> None:
+    """The kernel has accepted them; afterwards nobody is."""
+    async with hall() as at:
+        at.call(5)
+        at.handout.close()
+        assert at.seats[1].open + at.seats[2].open == 5
+        with pytest.raises(ConnectionRefusedError):
+            at.call(1)
 
 
 async def test_a_worker_whose_socket_is_full_is_passed_over() -> None:

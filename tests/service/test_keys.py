@@ -16,6 +16,7 @@ from service.access import Identity, Scope
 from service.authority import Authority, FixedKeys, KeyFile
 from service.errors import ConfigurationError
 from service.keys import PREFIX, digest_of, find, new_key, parse_keys, toml_lines
+from service.quota import Quota
 from tests.support.access import NOW, Clock, make_key, secret, toml
 
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)
@@ -94,6 +95,12 @@ def test_any_content_is_keys_or_a_refusal_that_names_the_file(content: bytes) ->
         (toml("a", scopes='"predict"'), "expected a list"),
         (toml("a", expires="2026-01-01T00:00:00"), "has no offset"),
         (toml("a", expires='"soon"'), "expected a date"),
+        (toml("a", more="rate = 0\n"), "rate: expected requests a second, got 0"),
+        (toml("a", more='rate = "fast"\n'), "rate: expected requests a second, got 'fast'"),
+        (toml("a", more="rate = true\n"), "rate: expected requests a second, got True"),
+        (toml("a", more="rate = nan\n"), "rate: expected requests a second, got nan"),
+        (toml("a", more="concurrency = -1\n"), "expected a whole number above 0, got -1"),
+        (toml("a", more="concurrency = 1.5\n"), "expected a whole number above 0, got 1.5"),
         ('[[key]]\nname = "a"\nscopes = ["read"]', "sha256: expected 64"),
     ],
 )  # fmt: skip
@@ -120,6 +127,18 @@ def test_a_key_is_found_among_many_by_its_hash_only() -> None:
         assert find(keys, key.digest) is key.identity
     assert find(keys, digest_of(b"K0-SECRET")) is None
     assert find([], digest_of(b"")) is None
+
+
+def test_what_a_key_may_ask_is_part_of_it() -> None:
+    """Requests a second, at once, both or neither."""
+    for more, quota in (
+        ("", None),
+        ("rate = 2.5\n", Quota(rate=2.5)),
+        ("concurrency = 4\n", Quota(concurrency=4)),
+        ("rate = 10\nconcurrency = 1\n", Quota(10, 1)),
+    ):
+        (key,) = parse_keys(toml("a", more=more).encode(), "f")
+        assert key.identity.quota == quota
 
 
 def test_a_day_ends_a_key_as_it_begins_in_utc() -> None:

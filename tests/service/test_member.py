@@ -22,6 +22,8 @@ from service.control import (
     Culprit,
     Decoder,
     Done,
+    Drain,
+    Emptied,
     Figures,
     Message,
     Order,
@@ -118,6 +120,20 @@ def test_the_first_message_must_be_the_first() -> None:
             theirs.shutdown(socket.SHUT_WR)
             with pytest.raises(ControlBroken, match=reason):
                 Link(ours).start()
+
+
+async def test_a_worker_that_is_told_to_leave_is_not_ready(tmp_path: Path) -> None:
+    """Its models are, and go on answering."""
+    put_model(tmp_path)
+    async with office(tmp_path) as at:
+        assert at.models.ready()
+        await at.supervisor.say(Drain())
+        await at.supervisor.say(Ask(2))
+        await at.supervisor.hear(Figures)
+        assert (at.models.ready(), at.models.leaving) == (False, True)
+        assert at.models.view("m").state is State.READY
+        at.member.emptied()
+        assert await at.supervisor.hear(Emptied) == Emptied()
 
 
 async def test_states_are_told_when_they_change(tmp_path: Path) -> None:

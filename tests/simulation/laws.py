@@ -17,6 +17,7 @@ from service.errors import (
     ServiceError,
 )
 from service.lane import Stop
+from service.pace import estimated_wait, hopeless
 from service.scheduling import loop_rows
 from service.tensors import Tensors
 from tests.simulation.loop import VirtualLoop
@@ -109,7 +110,7 @@ class Laws:
             self.broken(BOUNDED, f"{self.batcher.queued_rows} rows wait, at most {most} may")
 
     def check_refusal(self, caller: Caller, waiting: Sequence[Caller]) -> None:
-        """Only a full queue or a closed one refuses."""
+        """Only a queue that is full, closed or too slow for the deadline refuses."""
         policy, request = self.scenario.policy, caller.request
         if isinstance(caller.refused, ModelNotReady) and self.closed:
             return
@@ -117,8 +118,16 @@ class Laws:
         rows = sum(max(1, one.rows) for one in [*requests, request])
         size = sum(v.nbytes for one in [*requests, request] for v in one.inputs.values())
         full = rows > policy.queue_rows or size > policy.queue_bytes
-        if not isinstance(caller.refused, Overloaded) or not requests or not full:
+        queued = rows - max(1, request.rows)
+        why = full or self._is_hopeless(caller, queued)
+        if not isinstance(caller.refused, Overloaded) or not requests or not why:
             self.broken(BOUNDED, f"{caller.refused!r} for {request}")
+
+    def _is_hopeless(self, caller: Caller, queued: int) -> bool:
+        """Whether the pace that was seen leaves no time to answer behind so many rows."""
+        pace, rows = self.batcher.pace, max(1, caller.request.rows)
+        wait = estimated_wait(queued, rows, rate=pace.rate, run_seconds=pace.run_seconds)
+        return bool(hopeless(wait, caller.deadline - self.loop.time()))
 
     def check_start(
         self, inputs: Tensors, wanted: Sequence[str], owners: Sequence[Caller], *, inside: bool

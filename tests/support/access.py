@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from service.access import ALL_SCOPES, Identity, Scope
 from service.authority import Authority, FixedKeys
 from service.keys import Key, digest_of
+from service.quota import Quota
 from service.web.security import Gate, Policy
 
 NOW = 1_800_000_000.0
@@ -34,16 +35,21 @@ class Closed:
         """Return a new gate."""
         keys = [make_key(scope, {scope}) for scope in Scope]
         keys.append(make_key("all", ALL_SCOPES))
+        keys.append(make_key("single", ALL_SCOPES, quota=Quota(concurrency=1)))
+        keys.append(make_key("seldom", ALL_SCOPES, quota=Quota(rate=0.1)))
         keys.append(make_key("expired", ALL_SCOPES, expires=NOW - 1))
         source = FixedKeys(keys)
         return Gate(self.policy, Authority([source], clock=self.clock, wall=self.clock))
 
 
 def make_key(
-    name: str, scopes: frozenset[Scope] | set[Scope], expires: float = float("inf")
+    name: str,
+    scopes: frozenset[Scope] | set[Scope],
+    expires: float = float("inf"),
+    quota: Quota | None = None,
 ) -> Key:
     """Return a key whose secret is ``<name>-secret``."""
-    return Key(digest_of(secret(name).encode()), Identity(name, frozenset(scopes), expires))
+    return Key(digest_of(secret(name).encode()), Identity(name, frozenset(scopes), expires, quota))
 
 
 def secret(name: str) -> str:
@@ -56,11 +62,11 @@ def bearer(name: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {secret(name)}"}
 
 
-def toml(*names: str, scopes: str = '["predict"]', expires: str = "") -> str:
+def toml(*names: str, scopes: str = '["predict"]', expires: str = "", more: str = "") -> str:
     """Return a key file that lets in the keys of `make_key`."""
     entries = [
         f'[[key]]\nname = "{name}"\nsha256 = "{digest_of(secret(name).encode()).hex()}"\n'
-        f"scopes = {scopes}\n" + (f"expires = {expires}\n" if expires else "")
+        f"scopes = {scopes}\n" + (f"expires = {expires}\n" if expires else "") + more
         for name in names
     ]
     return "\n".join(entries)

@@ -30,6 +30,7 @@ class FakeModels:
 
     known: Sequence[ModelView] = field(default_factory=lambda: (view(),))
     labels: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    leaving: bool = False
 
     def views(self) -> tuple[ModelView, ...]:
         """Return what was given."""
@@ -49,8 +50,8 @@ class FakeModels:
         return self.labels[name, label]
 
     def ready(self) -> bool:
-        """Whether one is READY."""
-        return any(one.state is State.READY for one in self.known)
+        """Whether one is READY, and all is not about to end."""
+        return not self.leaving and any(one.state is State.READY for one in self.known)
 
 
 @dataclass(slots=True)

@@ -246,6 +246,15 @@ def write_relu(path: Path, opset: int) -> Path:
 
 def write_endless(path: Path) -> Path:
     """Write a loop that never ends, over x [n, 2]."""
+    return _write_loop(path, "", {})
+
+
+def write_loop(path: Path, turns: int) -> Path:
+    """Write a loop of so many turns, a few microseconds each, over x [n, 2]."""
+    return _write_loop(path, "turns", {"turns": np.asarray(turns)})
+
+
+def _write_loop(path: Path, turns: str, constants: dict[str, Any]) -> Path:
     body = helper.make_graph(
         [node("Identity", ["go"], ["go_on"]), node("Add", ["v", "v"], ["w"])],
         "body",
@@ -254,10 +263,10 @@ def write_endless(path: Path) -> Path:
     )
     return write_model(
         path,
-        [node("Loop", ["", "true", "x"], ["y"], body=body)],
+        [node("Loop", [turns, "true", "x"], ["y"], body=body)],
         inputs=[value("x", FLOAT, "n", 2)],
         outputs=[value("y", FLOAT, "n", 2)],
-        constants={"true": np.asarray(True)},  # noqa: FBT003 - the value itself
+        constants={"true": np.asarray(True), **constants},  # noqa: FBT003 - the value itself
     )
 
 

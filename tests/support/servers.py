@@ -77,6 +77,9 @@ def real_server(*arguments: object) -> Iterator[RealServer]:
     It runs in an empty folder and without variables of ours, so that no settings are found.
     """
     command = [sys.executable, "-m", "service", "serve", *map(str, arguments), "--port", "0"]
+    if "--drain-delay" not in arguments:
+        # No balancer has to be told.
+        command += ["--drain-delay", "0"]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("ONNXPORT_")}
     environment["PYTHONPATH"] = str(_ROOT)
     with (

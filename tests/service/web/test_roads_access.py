@@ -257,7 +257,7 @@ async def test_the_documentation_says_what_opens_each_road() -> None:
     assert operations["/livez"]["security"] == []
     assert operations["/metrics"]["security"] == [{"bearer": ["metrics"]}, {"key": ["metrics"]}]
     assert operations["/invocations"]["security"][0] == {"bearer": ["predict"]}
-    assert {"401", "403"} <= operations["/v2/models/{name}/infer"]["responses"].keys()
+    assert {"401", "403", "429"} <= operations["/v2/models/{name}/infer"]["responses"].keys()
     assert all("security" in one for one in operations.values())
     async with on_a_socket(make_app()) as client:
         assert "security" not in json.dumps((await client.get("/openapi.json")).json())
