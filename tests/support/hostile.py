@@ -144,7 +144,7 @@ def _weights(values: object, **changes: object) -> TensorProto:
         del tensor.dims[:]
         tensor.dims.extend(changes["dims"])  # type: ignore[arg-type]
     if "data_type" in changes:
-        tensor.data_type = changes["data_type"]  # type: ignore[assignment]
+        tensor.data_type = changes["data_type"]
     return tensor
 
 
