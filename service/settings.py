@@ -5,9 +5,9 @@ from __future__ import annotations
 import ipaddress
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -19,6 +19,8 @@ from pydantic_settings import (
 from service.errors import ConfigurationError
 
 ENV_PREFIX = "ONNXPORT_"
+# What a field carries whose value is shown nowhere, and which may be read from a file.
+SECRET: Final[dict[str, JsonValue]] = {"secret": True}
 
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 Names = Annotated[tuple[str, ...], NoDecode]
@@ -137,6 +139,22 @@ class Settings(BaseSettings):
         "auto", description="JSON lines, text, or text only where a person looks on."
     )
     access_log: bool = Field(default=True, description="Write one line for every request.")
+    otlp_endpoint: str = Field(
+        "",
+        pattern=r"^(https?://.+)?$",
+        description="Where traces are sent, as OTLP over HTTP; nowhere if empty.",
+    )
+    otlp_headers: str = Field(
+        "",
+        description="Headers for it, as name=value,name=value.",
+        json_schema_extra=SECRET,
+    )
+    trace_ratio: float = Field(
+        1,
+        ge=0,
+        le=1,
+        description="How many traces that begin here are sent; a caller's own choice is kept.",
+    )
 
     @field_validator("threads", "workers", mode="before")
     @classmethod
@@ -226,6 +244,12 @@ class Settings(BaseSettings):
             env_settings,
             *(InitSettingsSource(settings_cls, source) for source in weaker),
         )
+
+
+def is_secret(name: str) -> bool:
+    """Whether a setting's value must not be shown."""
+    extra = Settings.model_fields[name].json_schema_extra
+    return isinstance(extra, dict) and extra.get("secret") is True
 
 
 def is_loopback(host: str) -> bool:
