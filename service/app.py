@@ -17,6 +17,7 @@ from service import __version__
 from service.batcher import BatchPolicy
 from service.cpu import usable_cores
 from service.engine import EngineOptions, check_wheels
+from service.engine import version as ort_version
 from service.errors import ConfigurationError, ServiceError
 from service.figures import OwnFigures, SharedFigures
 from service.loader import LoadOptions, load_model
@@ -78,7 +79,8 @@ def make_core(settings: Settings, found: Sequence[Found], member: Member | None 
     inputs = ThreadPoolExecutor(threads, thread_name_prefix="inputs")
     # Where one load takes long, others go on beside it.
     loads = ThreadPoolExecutor(max(2, threads), thread_name_prefix="loads")
-    metrics, statistics = Metrics(__version__), Statistics()
+    metrics = Metrics(__version__, onnxruntime=ort_version())
+    statistics = Statistics()
     observer = Observers(metrics, statistics, *([member] if member else ()))
     control = control_of(settings)
     registry = Registry(

@@ -27,7 +27,7 @@ from service.guarded import Quarantine
 from service.lifecycle import ModelView, State
 from service.link import Link
 from service.metrics import Metrics
-from service.observer import BatchReport
+from service.observer import BatchReport, LoadReport
 from service.registry import Registry
 from service.reloader import IndexRow, Reloader
 from service.statistics import Statistics
@@ -136,6 +136,9 @@ class Member:
         del model, version, state
         self._changed = True
         self.tell()
+
+    def loaded(self, report: LoadReport) -> None:
+        """Ignore what is told with the next counters."""
 
     def request(
         self,

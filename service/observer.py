@@ -18,11 +18,28 @@ class BatchReport:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class LoadReport:
+    """A version that has begun to answer: what its load took, and how far its proof was off.
+
+    ``max_error`` is the largest absolute difference from a recorded answer, None without a proof.
+    """
+
+    model: str
+    version: int
+    seconds: float
+    provider: str
+    max_error: float | None
+
+
 class Observer(Protocol):
     """Receives every event worth counting; called on the event loop, must not block or raise."""
 
     def model_state(self, model: str, version: int, state: str) -> None:
         """Note that a version of a model is now in ``state``."""
+
+    def loaded(self, report: LoadReport) -> None:
+        """Note what a load was like whose version stands now."""
 
     def request(
         self,
@@ -61,6 +78,11 @@ class Observers:
         for observer in self._observers:
             observer.model_state(model, version, state)
 
+    def loaded(self, report: LoadReport) -> None:
+        """Pass the event on."""
+        for observer in self._observers:
+            observer.loaded(report)
+
     def request(
         self,
         model: str,
@@ -94,6 +116,9 @@ class NullObserver:
     """An observer that notes nothing, for uses without metrics such as the command line."""
 
     def model_state(self, model: str, version: int, state: str) -> None:
+        """Ignore the event."""
+
+    def loaded(self, report: LoadReport) -> None:
         """Ignore the event."""
 
     def request(

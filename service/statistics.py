@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.observer import BatchReport
+from service.observer import BatchReport, LoadReport
 
 _EXACT_SIZES = 128
 _DURATIONS = ("success", "fail", "queue", "input", "infer", "output")
@@ -139,6 +139,9 @@ class Statistics:
             self._counters.pop((model, version), None)
         else:
             self._known(model, version)
+
+    def loaded(self, report: LoadReport) -> None:
+        """Ignore what is no counter."""
 
     def request(
         self,
