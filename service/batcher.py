@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from functools import partial
 
+from service import tracing
 from service.dispatcher import Dispatcher
 from service.errors import ModelNotReady, Overloaded, ServiceError
 from service.lane import Job, Lane, OnDone
@@ -76,6 +77,9 @@ class Batcher(Dispatcher):
             on_done=on_done,
             leave=self._leave,
         )
+        place = tracing.current.get()
+        if place is not None and place.trace is not None and place.trace.recorded:
+            job.trace = place.trace
         self._admit(job)
         self._lane_for(job).append(job)
         self._delivery.open += 1

@@ -22,6 +22,7 @@ from service.padding import layout_of
 from service.repository import Found
 from service.serving import ServingRules
 from service.terms import Terms
+from service.tracing import RunTrace
 from service.watchdog import Watchdog
 
 _log = logging.getLogger("onnxport.registry")
@@ -208,6 +209,9 @@ class Entry:
                 name,
                 version,
                 seconds,
+            ),
+            on_traced=lambda traces, rows, started, ended: observer.traced(
+                RunTrace(name, version, rows, started, ended, traces)
             ),
         )
         model = Model(loaded.engine.run, Stop, layout_of(loaded.contract))

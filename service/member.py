@@ -31,6 +31,7 @@ from service.observer import BatchReport, LoadReport
 from service.registry import Registry
 from service.reloader import IndexRow, Reloader
 from service.statistics import Statistics
+from service.tracing import RunTrace
 
 _log = logging.getLogger("onnxport.worker")
 # How often counters are sent unasked, so that a worker that dies takes little with it.
@@ -160,6 +161,9 @@ class Member:
 
     def batch(self, report: BatchReport) -> None:
         """Ignore what ends with a request."""
+
+    def traced(self, run: RunTrace) -> None:
+        """Ignore the event."""
 
     def queue(self, model: str, version: int, rows: int) -> None:
         """Ignore what is no counter."""

@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 
 from service.observer import BatchReport, LoadReport
 from service.tallies import Distribution, Tallies
+from service.tracing import RunTrace
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 STATES = ("PENDING", "LOADING", "VERIFYING", "READY", "DRAINING", "FAILED", "UNLOADED")
@@ -72,6 +73,9 @@ class Metrics:
     def batch(self, report: BatchReport) -> None:
         """Count one run of a model."""
         self._tallies.of(report.model, report.version).batch(report.rows, report.seconds)
+
+    def traced(self, run: RunTrace) -> None:
+        """Ignore the event."""
 
     def queue(self, model: str, version: int, rows: int) -> None:
         """Show how many rows wait."""

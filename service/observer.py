@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from service.tracing import RunTrace
+
 
 @dataclass(frozen=True, slots=True)
 class BatchReport:
@@ -62,6 +64,9 @@ class Observer(Protocol):
     def batch(self, report: BatchReport) -> None:
         """Count one run of a model."""
 
+    def traced(self, run: RunTrace) -> None:
+        """Note a run that requests with recorded traces were part of."""
+
     def queue(self, model: str, version: int, rows: int) -> None:
         """Note how many rows of a model wait."""
 
@@ -106,6 +111,11 @@ class Observers:
         for observer in self._observers:
             observer.batch(report)
 
+    def traced(self, run: RunTrace) -> None:
+        """Pass the event on."""
+        for observer in self._observers:
+            observer.traced(run)
+
     def queue(self, model: str, version: int, rows: int) -> None:
         """Pass the event on."""
         for observer in self._observers:
@@ -136,6 +146,9 @@ class NullObserver:
         """Ignore the event."""
 
     def batch(self, report: BatchReport) -> None:
+        """Ignore the event."""
+
+    def traced(self, run: RunTrace) -> None:
         """Ignore the event."""
 
     def queue(self, model: str, version: int, rows: int) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from service import logs
+from service import logs, tracing
 from service.errors import ServiceError
 from service.inference import Prediction
 from service.web import binary, wire
@@ -101,7 +101,11 @@ class DirectRoad:
     ) -> DirectCall:
         """Start to answer a call; ``respond`` gets status, headers and body, once."""
         visit = self.visits.open(
-            headers.get(b"x-request-id", b""), method="POST", path=target.path, client=client
+            headers.get(b"x-request-id", b""),
+            method="POST",
+            path=target.path,
+            client=client,
+            parent=headers.get(b"traceparent", b""),
         )
         visit.road = target.road
         visit.received = len(body)
@@ -140,6 +144,7 @@ class DirectCall:
     def _guarded(self, step: Callable[..., None], *arguments: object) -> None:
         """Take a step of the call; whatever it raises is answered."""
         token = logs.request_id.set(self._visit.id.decode())
+        place = tracing.current.set(self._visit)
         try:
             step(*arguments)
         except ServiceError as error:
@@ -152,6 +157,7 @@ class DirectCall:
             self._visit.error = "internal"
             self._fail(500, internal_text(), {})
         finally:
+            tracing.current.reset(place)
             logs.request_id.reset(token)
 
     def _begin(self, target: Target, body: bytes) -> None:
@@ -193,6 +199,7 @@ class DirectCall:
             raise outcome
         call = self._call
         assert call is not None
+        self._visit.timings = outcome.timings
         coding = chosen(self._headers.get(b"accept-encoding")) or ""
         encoded = None
         if sum(value.nbytes for value in outcome.outputs.values()) <= MAX_BODY_BYTES:
@@ -224,5 +231,5 @@ class DirectCall:
         self._over = True
         visit = self._visit
         visit.status, visit.sent = status, len(body)
-        self._respond(status, [*head, (b"x-request-id", visit.id)], body)
+        self._respond(status, [*head, *visit.head()], body)
         self._road.visits.close(visit)

@@ -27,6 +27,7 @@ MODEL = "onnxport.model"
 ROAD = "onnxport.road"
 PROBE = "onnxport.probe"
 ERROR_CODE = "onnxport.error"
+TIMINGS = "onnxport.timings"
 
 MAX_DECOMPRESSED_BYTES = 64 << 20
 # Above, bodies are decoded, and answers encoded, beside the event loop.

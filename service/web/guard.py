@@ -6,11 +6,11 @@ import logging
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service import logs
+from service import logs, tracing
 from service.errors import TooLarge
 from service.metrics import Metrics
 from service.web.errors import error_response, internal_error
-from service.web.exchange import ERROR_CODE, MODEL, PROBE, ROAD, ClientGone, headers_of
+from service.web.exchange import ERROR_CODE, MODEL, PROBE, ROAD, TIMINGS, ClientGone, headers_of
 from service.web.visit import Visit, Visits
 
 _log = logging.getLogger("onnxport.web")
@@ -34,21 +34,25 @@ class Guard:
             await self._app(scope, receive, send)
             return
         client = scope.get("client")
+        headers = headers_of(scope)
         visit = self._visits.open(
-            headers_of(scope).get(b"x-request-id", b""),
+            headers.get(b"x-request-id", b""),
             method=scope["method"],
             path=scope["path"],
             client=client[0] if client else "",
+            parent=headers.get(b"traceparent", b""),
         )
         token = logs.request_id.set(visit.id.decode())
+        place = tracing.current.set(visit)
         try:
-            await self._guarded(scope, receive, self._sending(send, visit), visit)
+            await self._guarded(scope, receive, self._sending(scope, send, visit), visit)
         finally:
             visit.road = scope.get(ROAD, visit.road)
             visit.probe = scope.get(PROBE, False)
             visit.model = scope.get(MODEL, "")
             visit.error = scope.get(ERROR_CODE, "")
             self._visits.close(visit)
+            tracing.current.reset(place)
             logs.request_id.reset(token)
 
     async def _guarded(self, scope: Scope, receive: Receive, send: Send, visit: Visit) -> None:
@@ -81,11 +85,12 @@ class Guard:
 
         return counted
 
-    def _sending(self, send: Send, visit: Visit) -> Send:
+    def _sending(self, scope: Scope, send: Send, visit: Visit) -> Send:
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
                 visit.status = message["status"]
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", visit.id)]
+                visit.timings = scope.get(TIMINGS)
+                message["headers"] = [*message.get("headers", ()), *visit.head()]
             else:
                 visit.sent += len(message.get("body", b""))
             await send(message)

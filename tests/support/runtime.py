@@ -13,6 +13,7 @@ from typing import Any
 from service.engine import Stop
 from service.observer import BatchReport, LoadReport
 from service.tensors import Tensor, Tensors, TensorSpec
+from service.tracing import RunTrace
 
 
 async def settle() -> None:
@@ -130,6 +131,9 @@ class Witness:
         self.batches.append(report)
 
     def loaded(self, report: LoadReport) -> None:
+        """Ignore the event."""
+
+    def traced(self, run: RunTrace) -> None:
         """Ignore the event."""
 
     def queue(self, model: str, version: int, rows: int) -> None:
