@@ -32,6 +32,8 @@ from service.reloader import Control, Reloader, at_start
 from service.repository import Found, named, scan
 from service.settings import Settings, is_loopback
 from service.statistics import Statistics
+from service.telemetry import Destination, Telemetry
+from service.tracing import Traces
 from service.tuning import TuningOptions
 from service.web.direct import DirectRoad
 from service.web.edge import Edge
@@ -57,13 +59,16 @@ class Core:
     metrics: Metrics
     statistics: Statistics
     member: Member | None = None
+    telemetry: Telemetry | None = None
 
     async def aclose(self) -> None:
-        """Answer what runs, close the models, end the threads."""
+        """Answer what runs, close the models, end the threads, send the last spans."""
         await self.reloader.aclose()
         await self.registry.aclose()
         for executor in self.executors:
             executor.shutdown()
+        if self.telemetry is not None:
+            await asyncio.to_thread(self.telemetry.close)
 
 
 def make_core(settings: Settings, found: Sequence[Found], member: Member | None = None) -> Core:
@@ -81,7 +86,9 @@ def make_core(settings: Settings, found: Sequence[Found], member: Member | None 
     loads = ThreadPoolExecutor(max(2, threads), thread_name_prefix="loads")
     metrics = Metrics(__version__, onnxruntime=ort_version())
     statistics = Statistics()
-    observer = Observers(metrics, statistics, *([member] if member else ()))
+    telemetry = telemetry_of(settings)
+    others = [one for one in (member, telemetry) if one is not None]
+    observer = Observers(metrics, statistics, *others)
     control = control_of(settings)
     registry = Registry(
         first_models(found, control, member),
@@ -107,7 +114,15 @@ def make_core(settings: Settings, found: Sequence[Found], member: Member | None 
     executors = (runs, inputs, loads)
     if member is not None:
         member.join(registry, reloader, metrics, statistics)
-    return Core(tuple(found), registry, reloader, predictor, executors, metrics, statistics, member)
+    parts = (registry, reloader, predictor, executors, metrics, statistics, member, telemetry)
+    return Core(tuple(found), *parts)
+
+
+def telemetry_of(settings: Settings) -> Telemetry | None:
+    """Return who sends spans, None where no endpoint is set: nothing is sent unasked."""
+    if not settings.otlp_endpoint:
+        return None
+    return Telemetry(Destination(settings.otlp_endpoint, settings.otlp_headers))
 
 
 def _threads(settings: Settings, member: Member | None) -> int:
@@ -207,7 +222,13 @@ def create_app(
         bytes_in_flight=settings.max_bytes_in_flight,
     )
     parts = make_parts(core, options)
-    set_up(app, parts, core.metrics, limits=limits, access_log=settings.access_log)
+    visits = Visits(
+        core.metrics,
+        access_log=settings.access_log,
+        traces=Traces(recording=core.telemetry is not None, ratio=settings.trace_ratio),
+        recorder=core.telemetry,
+    )
+    set_up(app, parts, core.metrics, limits=limits, visits=visits)
     return app
 
 
@@ -229,13 +250,13 @@ def set_up(
     metrics: Metrics,
     *,
     limits: EdgeLimits | None = None,
-    access_log: bool = True,
+    visits: Visits | None = None,
 ) -> None:
     """Give an application its roads, its error answers and its outermost layer.
 
     ``app.state.edge`` is what stands in front of it, between the sockets and the roads.
     """
-    answers, visits = ErrorAnswers(metrics), Visits(metrics, access_log=access_log)
+    answers, visits = ErrorAnswers(metrics), visits or Visits(metrics)
     direct = DirectRoad(parts, answers, visits)
     app.state.edge = Edge(direct, limits=limits or EdgeLimits(), metrics=metrics, visits=visits)
     app.add_exception_handler(ServiceError, answers.service_error)
