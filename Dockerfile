@@ -1,8 +1,8 @@
 # syntax=docker/dockerfile:1
 # The images of onnxport: cpu (the default), gpu (CUDA 13) and trainer (torch for the CPU).
 # scripts/image builds them with docker, podman or buildah.  To pin the base by its digest:
-#   --build-arg BASE=docker.io/library/python:3.11-slim-bookworm@sha256:...
-ARG BASE=docker.io/library/python:3.11-slim-bookworm
+#   --build-arg BASE=python:3.11-slim-bookworm@sha256:...
+ARG BASE=python:3.11-slim-bookworm
 
 # ---- Our wheel. What pip needs to make it stays in this stage. ----
 FROM ${BASE} AS wheel
@@ -83,11 +83,11 @@ COPY --from=gpu-packages /opt/onnxport /opt/onnxport
 
 # ---- The trainer. The only image with torch; it writes bundles and ends. ----
 FROM ${BASE} AS trainer-packages
-# Where the CPU builds of torch lie: a page of links, or a folder that the build mounts.
-ARG TORCH_FROM=https://download.pytorch.org/whl/cpu/torch/
+# Where the CPU builds of torch lie: the page of links that PyTorch names for them, or a folder that the build mounts.
+ARG TORCH_FROM
 COPY scripts/image-venv /usr/local/bin/
 COPY requirements/train.txt /tmp/requirements.txt
-RUN image-venv /opt/onnxport/.venv --find-links "${TORCH_FROM}" \
+RUN image-venv /opt/onnxport/.venv ${TORCH_FROM:+--find-links "${TORCH_FROM}"} \
     --require-hashes -r /tmp/requirements.txt
 COPY --from=wheel /build/dist /tmp/dist
 RUN image-venv /opt/onnxport/.venv --no-deps /tmp/dist/*.whl

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from service.settings import ENV_PREFIX, Settings, is_secret
+from service.settings import ENV_PREFIX, Settings, is_secret, setting_names
 
 PAGE = Path("docs/settings.md")
 _KINDS = {
@@ -48,10 +48,10 @@ def reference() -> str:
     """Return the page."""
     schema = Settings.model_json_schema()
     shared = schema.get("$defs", {})
+    parts = {name: _resolved(schema["properties"][name], shared) for name in setting_names()}
     rows = [
-        f"| `{name}` | {_takes(name, _resolved(part, shared))} | {_default(name)} "
-        f"| {_cell(part['description'])} |"
-        for name, part in schema["properties"].items()
+        f"| `{name}` | {_takes(name, part)} | {_default(name)} | {_cell(part['description'])} |"
+        for name, part in parts.items()
     ]
     return _HEAD + "\n".join(rows) + "\n"
 

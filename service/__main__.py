@@ -1,4 +1,4 @@
-"""The command line: serve, predict, inspect, verify, healthcheck, config."""
+"""The command line: serve, predict, inspect, verify, doctor, healthcheck, config, keys, audit."""
 
 # Heavy imports stand inside the verbs: `onnxport --help` must not wait for ONNX Runtime.
 # ruff: noqa: PLC0415
@@ -14,6 +14,7 @@ from typing import Annotated, Final
 import typer
 
 from service import __version__
+from service.commands import add_commands
 from service.errors import ConfigurationError, ServiceError
 from service.flags import parted, with_settings
 from service.logs import printable
@@ -31,6 +32,9 @@ class Output(StrEnum):
 OutputOption = Annotated[Output, typer.Option(help="Text for people or JSON for programs.")]
 RepositoryOption = Annotated[
     Path | None, typer.Option(help="Where models are looked up by name (default: models).")
+]
+ProvidersOption = Annotated[
+    str | None, typer.Option(help="Execution providers, as in the settings: auto, cpu, cuda.")
 ]
 FAILURE_EXIT: Final = 1
 USAGE_EXIT: Final = 2
@@ -64,13 +68,9 @@ def make_cli() -> typer.Typer:
     )
     cli.callback()(_root)
     cli.command("serve")(with_settings(_serve))
-    for name, verb in (
-        ("predict", _predict),
-        ("inspect", _inspect),
-        ("verify", _verify),
-        ("healthcheck", _healthcheck),
-    ):
-        cli.command(name)(verb)
+    for verb in (_predict, _inspect, _verify, _doctor, _healthcheck):
+        cli.command(verb.__name__.removeprefix("_"))(verb)
+    add_commands(cli)
     config = typer.Typer(help="Look at the settings.", no_args_is_help=True)
     # With a callback of its own, or one verb alone would take the group's place.
     config.callback()(_config)
@@ -112,6 +112,10 @@ def _serve(
     settings = load_settings(ours, config=config, kserve=kserve)
 
     from service.launch import launch
+    from service.wheels import check_wheels
+
+    # Before anything imports ONNX Runtime: without a wheel that alone would fail, in its own words.
+    check_wheels(settings.providers)
 
     launch(settings, ignored=[f"--{name}" for name in kserve if name in KSERVE_IGNORED])
 
@@ -164,10 +168,11 @@ def _inspect(
 
 def _verify(
     path: Annotated[Path, typer.Argument(help="A repository, one bundle, or one .onnx file.")],
+    providers: ProvidersOption = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Prove the models at PATH as a server would before it takes traffic; exit 1 if one fails."""
-    settings = load_settings({})
+    settings = load_settings({"providers": providers})
 
     from service import inspection, local, printing
     from service.app import load_options
@@ -185,6 +190,30 @@ def _verify(
         raise typer.Exit(FAILURE_EXIT)
 
 
+def _doctor(
+    repository: Annotated[
+        Path | None, typer.Option(help="Models that must load (default: models, if it is there).")
+    ] = None,
+    providers: ProvidersOption = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Say what this machine offers and whether what is wished for works; exit 1 if it does not."""
+    settings = load_settings({"repository": repository, "providers": providers})
+
+    from service import printing
+    from service.doctor import Wish, examine
+
+    wished = repository is not None or settings.repository.exists()
+    asked = ("auto",) if settings.providers == "auto" else settings.providers
+    report = examine(Wish(asked, settings.repository if wished else None))
+    if output is Output.JSON:
+        printing.write_json(report)
+    else:
+        printing.write_doctor(report)
+    if report["problems"]:
+        raise typer.Exit(FAILURE_EXIT)
+
+
 def _healthcheck(
     *,
     url: Annotated[
@@ -197,18 +226,21 @@ def _healthcheck(
 ) -> None:
     """Ask a running server whether it is ready: exit 0 if it is, 1 if not, 2 for a wrong call.
 
-    Host and port, or the Unix socket, are those of the variables and the settings file.
+    Host and port, or the Unix socket, and the certificate are those of the variables and the
+    settings file.
     """
-    from service.healthcheck import ask_health, health_url
+    from service.healthcheck import ask_health, health_url, own_context
 
-    socket = ""
+    socket, tls = "", None
     if not url:
         settings = load_settings({})
         socket = settings.uds
-        url = health_url(settings.host, settings.port, live=live)
+        url = health_url(settings.host, settings.port, live=live, tls=settings.tls_cert is not None)
+        if settings.tls_cert and settings.tls_key:
+            tls = own_context(settings.tls_cert, settings.tls_key)
     elif live:
         raise ConfigurationError("give either --url or --live, not both")
-    health = ask_health(url, timeout, uds=socket)
+    health = ask_health(url, timeout, uds=socket, tls=tls)
     typer.echo(printable(health.reason), err=not health.good)
     if not health.good:
         raise typer.Exit(FAILURE_EXIT)

@@ -24,7 +24,7 @@ from service.errors import BundleError, InvalidRequest
 
 MANIFEST_FILE = "bundle.json"
 GOLDEN_FILE = "golden.npz"
-REPORTS = ("metrics", "parity", "data_stats")
+REPORTS = ("metrics", "parity", "data_stats", "precision")
 MAX_MANIFEST_BYTES = 16 << 20
 # No export lasts for a day without writing a file.
 _AT_WORK_SECONDS = 86_400

@@ -19,9 +19,13 @@ def usable_cores(root: Path = _ROOT) -> int:
     A group may use no more than each of the groups around it; part of a core counts as one.
     ``root`` is where ``proc`` and ``sys`` lie.
     """
-    affinity = len(os.sched_getaffinity(0))
-    quotas = [*_quotas_v2(root), *_quotas_v1(root)]
-    return max(1, min(affinity, *map(math.ceil, quotas))) if quotas else affinity
+    affinity, limit = len(os.sched_getaffinity(0)), quota(root)
+    return affinity if limit is None else max(1, min(affinity, math.ceil(limit)))
+
+
+def quota(root: Path = _ROOT) -> float | None:
+    """Return the cores' worth of time that the cgroups give, None where they set no limit."""
+    return min((*_quotas_v2(root), *_quotas_v1(root)), default=None)
 
 
 def cpu_model(info: Path = Path("/proc/cpuinfo")) -> str:

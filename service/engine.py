@@ -11,14 +11,13 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import math
 import threading
 from collections.abc import Collection, Iterable, Sequence
-from importlib import metadata
 from typing import Protocol
 
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from service.bfloat import bfloats_of, run_bfloats
-from service.errors import BundleError, EngineFailure, InvalidRequest, ProviderUnavailable
+from service.errors import BundleError, EngineFailure, InvalidRequest
 from service.graph import as_array, input_spec, output_spec
 from service.memory import outgrows
 from service.session import (
@@ -34,7 +33,7 @@ from service.session import (
 from service.tensors import Tensor, Tensors, TensorSpec
 
 # The rest of the service takes these from here, where the environment is set first.
-__all__ = ["PROVIDERS", "Engine", "EngineOptions", "OrtEngine", "check_wheels", "version"]
+__all__ = ["PROVIDERS", "Engine", "EngineOptions", "OrtEngine", "version"]
 
 # What the texts of ONNX Runtime's own troubles hold: no memory, and a run that was told to end.
 _NOT_THE_VALUES = ("BFCArena", "bad_alloc", "llocat", "terminate")
@@ -233,18 +232,6 @@ class OrtEngine:
 def version() -> str:
     """Return ONNX Runtime's version."""
     return str(ort.__version__)
-
-
-def check_wheels() -> None:
-    """Raise ProviderUnavailable if both ONNX Runtime wheels are installed over each other."""
-    found = {d.metadata["Name"].lower() for d in metadata.distributions(name="onnxruntime")}
-    found |= {d.metadata["Name"].lower() for d in metadata.distributions(name="onnxruntime-gpu")}
-    if len(found) > 1:
-        raise ProviderUnavailable(
-            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other; mend it "
-            "with: pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'onnxport[cpu]' "
-            "(or 'onnxport[gpu]')"
-        )
 
 
 def _refuses_values(error: Exception, provider: str) -> bool:

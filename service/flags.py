@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, cast
 import typer
 
 from service.platforms import KSERVE_FLAGS, KSERVE_IGNORED, KSERVE_REFUSED
-from service.settings import Settings
+from service.settings import Settings, setting_names
 
 _KSERVE: Final = "kserve_"
 
@@ -20,7 +20,7 @@ def with_settings(verb: Callable[..., None]) -> Callable[..., None]:
     The verb takes them as keyword arguments, None where a flag was not given.
     """
     own = [p for p in signatures.signature(verb).parameters.values() if p.kind is not p.VAR_KEYWORD]
-    flags = [_flag(name) for name in Settings.model_fields]
+    flags = [_flag(name) for name in setting_names()]
     flags += [_kserve_flag(name) for name in (*KSERVE_FLAGS, *KSERVE_IGNORED, *KSERVE_REFUSED)]
 
     def command(**arguments: object) -> None:

@@ -42,6 +42,7 @@ def inspect_path(path: Path) -> dict[str, Any]:
         "contract": manifest.model_dump(mode="json", include=set(Contract.model_fields)),
         "evaluation": reports["metrics"],
         "parity": reports["parity"],
+        "precision": reports["precision"],
         "data_stats": reports["data_stats"],
         "producer": dict(manifest.producer),
         "files": {name: entry.model_dump() for name, entry in manifest.files.items()},
@@ -50,11 +51,12 @@ def inspect_path(path: Path) -> dict[str, Any]:
 
 def prove(found: Found, options: LoadOptions) -> dict[str, Any]:
     """Load one model as a server would and return how its proof went; never raises for a model."""
-    head = {"name": found.name, "version": found.version, "path": str(found.path)}
+    head: dict[str, Any] = {"name": found.name, "version": found.version, "path": str(found.path)}
     try:
         loaded = local.load(found, options)
     except ServiceError as error:
         return {**head, "status": "failed", "reason": str(error)}
     loaded.engine.close()
+    head["provider"] = loaded.engine.provider
     proof = loaded.info["verification"]
     return {**head, **proof} if isinstance(proof, dict) else head

@@ -242,6 +242,7 @@ def _about(
             "labels": None,
             "evaluation": None,
             "parity": None,
+            "precision": None,
             "data_stats": None,
             "files": {file.name: entry_of(file)},
         }
@@ -255,6 +256,7 @@ def _about(
         "labels": manifest.labels,
         "evaluation": reports["metrics"],
         "parity": reports["parity"],
+        "precision": reports["precision"],
         "data_stats": reports["data_stats"],
         "producer": manifest.producer,
         "files": {name: entry.model_dump() for name, entry in manifest.files.items()},

@@ -16,6 +16,7 @@ from service.errors import BundleError
 from service.graph import ORT_SUFFIX
 
 OLDEST_OPSET = 7
+_TRIAL_OPSET = 17
 _RANDOM = frozenset(
     {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform"}
     | {"RandomUniformLike"}
@@ -88,6 +89,28 @@ def inspect(path: Path) -> ModelInfo:
     if not info.outputs:
         raise BundleError(f"{path}: not an ONNX file: a graph without outputs")
     return info
+
+
+def write_trial(path: Path) -> None:
+    """Write a model that any provider must be able to run: ``y`` of ``x``, FP32 [1, 1, 4, 4].
+
+    It convolves and multiplies, so that the libraries for both are needed.
+    """
+    tensors = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 1, 4, 4])
+        for name in ("x", "y")
+    ]
+    weights = [
+        onnx.helper.make_tensor("w", onnx.TensorProto.FLOAT, [1, 1, 3, 3], [1.0] * 9),
+        onnx.helper.make_tensor("m", onnx.TensorProto.FLOAT, [4, 4], [1.0] * 16),
+    ]
+    nodes = [
+        onnx.helper.make_node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1]),
+        onnx.helper.make_node("MatMul", ["c", "m"], ["y"]),
+    ]
+    graph = onnx.helper.make_graph(nodes, "trial", tensors[:1], tensors[1:], weights)
+    opsets = [onnx.helper.make_opsetid("", _TRIAL_OPSET)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=9), str(path))
 
 
 def _read(path: Path) -> ModelInfo:

@@ -127,7 +127,7 @@ def _write_bundle(console: Console, report: Mapping[str, Any]) -> None:
         "rows independent": "yes" if contract["batchable"] else "no",
     }
     console.print(_pairs("contract", promise))
-    for title in ("evaluation", "parity"):
+    for title in ("evaluation", "parity", "precision"):
         figures = report[title]
         if figures is None:
             console.print(Text(f"{title}: none"))
@@ -160,3 +160,48 @@ def _tensors(title: str, tensors: Sequence[Mapping[str, Any]]) -> Table:
         shape = ", ".join("?" if size is None else str(size) for size in sizes)
         rows[tensor["name"]] = f"{tensor['datatype']} [{shape}]"
     return _pairs(title, rows)
+
+
+def write_doctor(report: Mapping[str, Any]) -> None:
+    """Write what `service.doctor.examine` found, its problems last."""
+    console = Console(highlight=False)
+    console.print(_pairs("", _surroundings(report)))
+    console.print(_pairs("providers", {one["name"]: _works(one) for one in report["providers"]}))
+    if report["libraries"]:
+        rows = {one["name"]: f"{one['version']}  {one['path']}" for one in report["libraries"]}
+        console.print(_pairs("CUDA libraries", rows))
+    for model in report["models"]:
+        # A proof that passed says already where it ran.
+        where = f", loads on {model['provider']}" if model["status"] == "skipped" else ""
+        console.print(Text(printable(f"{proof_line(model)}{where}")), soft_wrap=True)
+    for problem in report["problems"]:
+        console.print(Text(printable(f"problem: {problem}"), "bold"), soft_wrap=True)
+    if not report["problems"]:
+        console.print(Text("all that is wished for works"))
+
+
+def _surroundings(report: Mapping[str, Any]) -> dict[str, str]:
+    cores, memory = report["cores"], report["memory"]
+    quota = "no quota" if cores["quota"] is None else f"a quota of {cores['quota']:g}"
+    limit = "no limit" if memory["limit"] is None else f"a limit of {_gigabytes(memory['limit'])}"
+    gpus = [f"{one['name']}, {one['memory']}, driver {one['driver']}" for one in report["gpus"]]
+    wheels = [f"{name} {version}" for name, version in report["wheels"].items()]
+    return {
+        "onnxport": f"{report['onnxport']} on Python {report['python']}",
+        "cores": f"{cores['usable']} of {cores['machine']}, {quota}",
+        "memory": f"{_gigabytes(memory['available'])} available of "
+        f"{_gigabytes(memory['total'])}, {limit}",
+        "wheels": ", ".join(wheels) or "none",
+        "GPUs": "; ".join(gpus) or "none (nvidia-smi is absent or fails)",
+    }
+
+
+def _gigabytes(size: int | None) -> str:
+    return "unknown" if size is None else f"{size / 2**30:.1f} GiB"
+
+
+def _works(provider: Mapping[str, Any]) -> str:
+    if not provider["loads"]:
+        return f"does not load: {provider['reason']}"
+    libraries = provider.get("libraries") or []
+    return f"loads, with {', '.join(libraries)}" if libraries else "loads"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +13,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from service.errors import BundleError, ProviderUnavailable
 from service.graph import ORT_SUFFIX, readable
+from service.optimizers import DEADLY
 from service.options import ATTRIBUTES, ENTRIES, check_provider
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -26,8 +29,6 @@ _ENUMS = {
     "execution_order": ort.ExecutionOrder,
     "graph_optimization_level": ort.GraphOptimizationLevel,
 }
-# It reads memory that is not its own in some half-precision graphs, and ends the process.
-_DEADLY_OPTIMIZERS = ["FuseFp16InitializerToFp32NodeTransformer"]
 _LOAD_ERRORS = (
     ort_errors.Fail,
     ort_errors.InvalidGraph,
@@ -78,7 +79,9 @@ def open_session(path: str, options: EngineOptions) -> ort.InferenceSession:
             "provider 'cuda': the installed ONNX Runtime has no CUDA; install 'onnxport[gpu]'"
         )
     if "cuda" in asked:
-        ort.preload_dlls()
+        # It tells on standard output what it misses, and that is for answers alone.
+        with redirect_stdout(sys.stderr):
+            ort.preload_dlls()
     session = _session(path, options, asked)
     if "cuda" in asked and "cpu" not in asked and short_name(session.get_providers()[0]) != "cuda":
         raise ProviderUnavailable("provider 'cuda': it did not load (driver or library missing)")
@@ -95,7 +98,7 @@ def _session(path: str, options: EngineOptions, asked: Sequence[str]) -> ort.Inf
             path,
             _session_options(path, options),
             providers=providers,
-            disabled_optimizers=_DEADLY_OPTIMIZERS,
+            disabled_optimizers=list(DEADLY),
         )
     except _LOAD_ERRORS as error:
         raise BundleError(f"{path}: ONNX Runtime cannot load it: {readable(error)}") from error

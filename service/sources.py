@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from service.errors import ConfigurationError
 from service.platforms import Hosting, Implied, Surroundings, hosting
-from service.settings import ENV_PREFIX, Settings, is_secret
+from service.settings import ENV_PREFIX, Settings, is_secret, setting_names
 
 CONFIG_FILE = "onnxport.toml"
 MASK: Final = "********"
@@ -105,7 +105,7 @@ def trace_settings(
     """
     given = _gather(flags, config, kserve)
     settings = _settings(given)
-    return [_traced(name, getattr(settings, name), given) for name in Settings.model_fields]
+    return [_traced(name, getattr(settings, name), given) for name in setting_names()]
 
 
 def _traced(name: str, value: object, given: _Given) -> Traced:
@@ -247,7 +247,7 @@ def _suggestion(key: str, prefix: str = "") -> str:
     if close:
         word = f"{prefix}{close[0].upper()}" if prefix else close[0]
         return f"; did you mean {word}?"
-    known = (f"{prefix}{name.upper()}" if prefix else name for name in Settings.model_fields)
+    known = (f"{prefix}{name.upper()}" if prefix else name for name in setting_names())
     return f"; known are {', '.join(known)}"
 
 

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from service import __version__
 from service.errors import ConfigurationError
 from service.observer import NullObserver
+from service.settings import Settings
 from service.tracing import RunTrace, Trace
 from service.web.visit import Visit
 
@@ -150,6 +151,13 @@ class Telemetry(NullObserver):
     def _below(self, trace: str, span: str, *, remote: bool) -> object:
         context = self._context(trace, span, remote=remote)
         return self._api.set_span_in_context(self._api.NonRecordingSpan(context))
+
+
+def telemetry_of(settings: Settings) -> Telemetry | None:
+    """Return who sends spans, None where no endpoint is set: nothing is sent unasked."""
+    if not settings.otlp_endpoint:
+        return None
+    return Telemetry(Destination(settings.otlp_endpoint, settings.otlp_headers))
 
 
 class _Ids:

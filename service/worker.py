@@ -8,8 +8,10 @@ import ctypes
 import logging
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import uvicorn
@@ -26,11 +28,32 @@ from service.link import Link
 from service.member import Member
 from service.repository import Found, named, scan
 from service.settings import Settings
+from service.tls import TlsFiles, server_context
 from service.web.edge import Edge
 
 _log = logging.getLogger("onnxport.worker")
 _AT_ONCE: Final = 64
+_LAST_HANDSHAKES: Final = 2.0
 _PR_SET_PDEATHSIG: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """What connections are wrapped in, the seconds that takes, and how many may begin at once."""
+
+    context: ssl.SSLContext
+    handshake_seconds: float
+    handshakes: int
+    shutdown_seconds: float = 2.0
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What the event loop has to know of it."""
+        return {
+            "ssl": self.context,
+            "ssl_handshake_timeout": self.handshake_seconds,
+            "ssl_shutdown_timeout": self.shutdown_seconds,
+        }
 
 
 class Intake:
@@ -41,12 +64,17 @@ class Intake:
         source: socket.socket,
         make_protocol: Callable[[Callable[[], None]], asyncio.Protocol],
         tell: Callable[[Message], None],
+        tls: Tls | None = None,
     ) -> None:
-        """Keep the socket; ``make_protocol`` is given what to call when a connection has ended."""
+        """Keep the socket; ``make_protocol`` is given what to call when a connection has ended.
+
+        With ``tls`` every connection begins with a handshake.
+        """
         source.setblocking(False)  # noqa: FBT003 - the library's only spelling
         self._source = source
         self._make_protocol = make_protocol
         self._tell = tell
+        self._tls = tls
         self._loop = asyncio.get_running_loop()
         self._beginning: set[asyncio.Task[None]] = set()
         self._ended = 0
@@ -61,7 +89,8 @@ class Intake:
         while self._take(_AT_ONCE):
             pass
         if self._beginning:
-            await asyncio.wait(self._beginning)
+            # Who has not ended a handshake by then has sent no request that could be lost.
+            await asyncio.wait(self._beginning, timeout=_LAST_HANDSHAKES)
 
     def _take(self, most: int) -> bool:
         """Take up to so many; whether there may be more.
@@ -96,6 +125,10 @@ class Intake:
 
     def _begin(self, connection: socket.socket) -> None:
         connection.setblocking(False)  # noqa: FBT003
+        if self._tls is not None and len(self._beginning) >= self._tls.handshakes:
+            connection.close()
+            self._end()
+            return
         task = asyncio.ensure_future(self._connect(connection))
         self._beginning.add(task)
         task.add_done_callback(self._beginning.discard)
@@ -103,10 +136,13 @@ class Intake:
     async def _connect(self, connection: socket.socket) -> None:
         try:
             await self._loop.connect_accepted_socket(
-                lambda: self._make_protocol(self._end), connection
+                lambda: self._make_protocol(self._end),
+                connection,
+                **({} if self._tls is None else self._tls.arguments),
             )
-        except OSError:
-            # The caller has gone already.
+        except OSError as error:
+            # The caller has gone already, or does not speak TLS as is asked for here.
+            _log.debug("a connection did not begin: %s", error)
             connection.close()
             self._end()
 
@@ -125,13 +161,19 @@ class WorkerServer(uvicorn.Server):
     """uvicorn's server over connections that are handed over; signals are the supervisor's."""
 
     def __init__(
-        self, config: uvicorn.Config, edge: Edge, member: Member, source: socket.socket
+        self,
+        config: uvicorn.Config,
+        edge: Edge,
+        member: Member,
+        source: socket.socket,
+        tls: Tls | None = None,
     ) -> None:
         """Keep what it serves and where connections come from."""
         super().__init__(config)
         self._edge = edge
         self._member = member
         self._source = source
+        self._tls = tls
         self._intake: Intake | None = None
         self._may_go = asyncio.Event()
 
@@ -174,7 +216,7 @@ class WorkerServer(uvicorn.Server):
                 self.config, self.server_state, self.lifespan.state, on_end=on_end
             )
 
-        self._intake = Intake(self._source, make_protocol, self._member.link.send)
+        self._intake = Intake(self._source, make_protocol, self._member.link.send, self._tls)
         self._intake.open()
         self._member.link.send(Up())
         self._member.tell()
@@ -206,6 +248,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         found = named(scan(settings.repository), settings.model_name)
         app = create_app(settings, found, member)
+        tls = tls_of(settings)
     except ServiceError as error:
         link.say(Unable(error.code, str(error)))
         sys.exit(1)
@@ -217,7 +260,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     link.say(_prepared(settings, found, member))
 
     async def serve() -> None:
-        await WorkerServer(config, app.state.edge, member, source).run_until_stopped()
+        await WorkerServer(config, app.state.edge, member, source, tls).run_until_stopped()
 
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         runner.run(serve())
@@ -237,6 +280,14 @@ def server_config(app: Callable[..., Any], settings: Settings) -> uvicorn.Config
         timeout_keep_alive=max(1, round(settings.keep_alive)),
         timeout_graceful_shutdown=max(1, round(settings.grace)),
     )
+
+
+def tls_of(settings: Settings) -> Tls | None:
+    """Return what connections are wrapped in, None for plain HTTP; raises ConfigurationError."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    files = TlsFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+    return Tls(server_context(files), settings.head_timeout, settings.max_connections)
 
 
 def _prepared(settings: Settings, found: Sequence[Found], member: Member) -> Prepared:

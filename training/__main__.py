@@ -154,15 +154,23 @@ def _evaluate(
 
 
 def _export(
-    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    source: Annotated[
+        Path, typer.Argument(help="The folder of a finished run; for precision=int8 also a bundle.")
+    ],
+    changes: Annotated[
+        list[str] | None,
+        typer.Argument(help="precision=fp16 or int8, margin=, speedup=, rows=together."),
+    ] = None,
     *,
     repository: RepositoryOption = Path("models"),
+    data: Annotated[str, typer.Option(help="Where a bundle's data lie.")] = "",
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Publish the best checkpoint of a finished run again, as a new version."""
-    from training.command import export
+    """Publish a run again as a new version, in full or, past a quality gate, in less precision."""
+    from training.command import Export, export
 
-    export(run, repository, as_json=output is Output.JSON)
+    request = Export(source, tuple(changes or ()), repository, data)
+    export(request, as_json=output is Output.JSON)
 
 
 def _pack(

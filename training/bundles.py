@@ -65,9 +65,7 @@ def evaluate_bundle(bundle: Bundle, root: str = "") -> Evaluation:
     Raises BundleError if the data have other classes than the bundle.
     """
     bundle.verify_files()
-    recipe = recipe_of(bundle)
-    dataset = load(replace(recipe.data, root=root or recipe.data.root))
-    _require_same_classes(bundle, dataset)
+    dataset = load_for(bundle, root)
     return evaluate_model(
         bundle.path / MODEL_FILE,
         bundle.manifest,
@@ -75,6 +73,14 @@ def evaluate_bundle(bundle: Bundle, root: str = "") -> Evaluation:
         MEDIA_TYPES[dataset.kind],
         truth=dataset.test.labels,
     )
+
+
+def load_for(bundle: Bundle, root: str = "") -> DataSet:
+    """Return the data of the bundle's recipe; raise BundleError if they have other classes."""
+    recipe = recipe_of(bundle)
+    dataset = load(replace(recipe.data, root=root or recipe.data.root))
+    _require_same_classes(bundle, dataset)
+    return dataset
 
 
 def _require_same_classes(bundle: Bundle, dataset: DataSet) -> None:

@@ -9,15 +9,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from training.binding import RecipeError
+from service.bundle import is_bundle
+from training.binding import RecipeError, bind, override
 from training.bundles import compare, evaluate_bundle, find_bundle
 from training.data import check, describe, load
+from training.gate import Demand
+from training.lower import Lowered, base_of_bundle, base_of_run, export_lower
 from training.progress import Listener, listening
 from training.recipe import Recipe, load_recipe, recipe_names
 from training.run import Outcome, run_recipe
@@ -77,16 +81,86 @@ def _resumable(folder: Path, repository: Path) -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
-def export(folder: Path, repository: Path, *, as_json: bool) -> None:
-    """Publish a finished run's network again; its checkpoints hold it, so nothing is trained."""
+@dataclass(frozen=True, slots=True)
+class Export:
+    """What to publish again: a finished run or a bundle, changed how, and where it goes.
+
+    ``data`` is where a bundle's data lie, if not with the package.
+    """
+
+    source: Path
+    changes: tuple[str, ...]
+    repository: Path
+    data: str = ""
+
+
+def export(request: Export, *, as_json: bool) -> None:
+    """Publish a finished run's network again, or a run or a bundle in a lower precision.
+
+    Nothing is trained: a run's checkpoints hold its network.
+    """
+    demand = _demand(request.changes)
+    if demand is not None:
+        lowered = _lower(request, demand)
+        if as_json:
+            typer.echo(json.dumps({"bundle": str(lowered.bundle.path), **lowered.record}))
+        else:
+            _print_lowered(lowered)
+        return
+    _require_network(request.source)
+    recipe = load_recipe(str(request.source))
+    with _listener(recipe) as listener:
+        outcome = run_recipe(recipe, request.source, request.repository, listener)
+    tell([outcome], as_json=as_json)
+
+
+def _demand(changes: Sequence[str]) -> Demand | None:
+    if not changes:
+        return None
+    tree: dict[str, Any] = {}
+    for assignment in changes:
+        override(Demand, tree, assignment)
+    return bind(Demand, tree)
+
+
+def _require_network(folder: Path) -> None:
     if not is_run(folder) or not is_finished(folder):
         raise RecipeError(f"{folder}: not the folder of a finished run")
     if not has_checkpoints(folder):
         raise RecipeError(f"{folder}: has no checkpoints, and they alone hold the network")
-    recipe = load_recipe(str(folder))
-    with _listener(recipe) as listener:
-        outcome = run_recipe(recipe, folder, repository, listener)
-    tell([outcome], as_json=as_json)
+
+
+def _lower(request: Export, demand: Demand) -> Lowered:
+    with TemporaryDirectory(prefix="onnxport-") as scratch:
+        # A bundle carries its recipe too, so it is what makes a folder a bundle that decides.
+        if is_run(request.source) and not is_bundle(request.source):
+            _require_network(request.source)
+            recipe = load_recipe(str(request.source))
+            with _listener(recipe) as listener:
+                base = base_of_run(request.source, Path(scratch), listener)
+        else:
+            base = base_of_bundle(request.source, request.data)
+        with _listener(base.recipe) as listener:
+            return export_lower(base, demand, request.repository, listener)
+
+
+def _print_lowered(lowered: Lowered) -> None:
+    record = lowered.record
+    gate, speed = record["gate"], record["speed"]
+    typer.echo(
+        f"{record['precision']}: accuracy {gate['accuracy']:.4f}, {gate['accuracy_fp32']:.4f} in "
+        f"FP32, on {gate['rows']} {gate['split']} rows; {gate['labels_changed']} labels changed, "
+        f"largest difference {gate['max_abs']:.3g}"
+    )
+    typer.echo(f"{record['bytes']:,} bytes, {record['made_of']['bytes']:,} in FP32")
+    if speed is not None:
+        typer.echo(
+            f"a row alone is {speed['speedup_alone']:.2f} times as fast, on a busy server "
+            f"{speed['speedup_served']:.2f} times"
+        )
+    if not record["rows_independent"]:
+        typer.echo("rows depend on those beside them, so each runs by itself")
+    typer.echo(f"published {lowered.bundle.path}")
 
 
 def evaluate(path: Path, root: str, *, as_json: bool) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import onnxruntime as ort
 
 from service.contract import Contract
+from service.optimizers import DEADLY
 from service.pipeline import Pipeline, Row, make_pipeline
 from training.statistics import Floats, Labels, Scores, calibration_error, score
 
@@ -94,23 +95,28 @@ def open_session(file: Path) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
-    return ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(
+        str(file), options, providers=["CPUExecutionProvider"], disabled_optimizers=list(DEADLY)
+    )
 
 
 def answer(
     session: ort.InferenceSession, contract: Contract, pipeline: Pipeline, rows: list[Row]
 ) -> Floats:
-    """Return the probabilities [rows, classes], in batches of 64 with their padding."""
+    """Return the probabilities [rows, classes], as served.
+
+    In batches of 64 with their padding, or each row alone where rows are not independent.
+    """
     parts = [
         np.asarray(session.run([contract.answer.name], pipeline.collate(batch))[0])
-        for batch in _batches(rows)
+        for batch in _batches(rows, BATCH_ROWS if contract.batchable else 1)
     ]
     return np.concatenate(parts).astype(np.float64)
 
 
-def _batches(rows: list[Row]) -> Iterator[list[Row]]:
+def _batches(rows: list[Row], size: int) -> Iterator[list[Row]]:
     waiting = iter(rows)
-    while batch := list(itertools.islice(waiting, BATCH_ROWS)):
+    while batch := list(itertools.islice(waiting, size)):
         yield batch
 
 

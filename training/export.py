@@ -24,7 +24,8 @@ from service.contract import MODEL_FILE, Contract, OutputContract
 from service.golden import MIN_VECTORS, Golden
 from service.golden import dump as dump_golden
 from service.pipeline import make_pipeline
-from training.parity import ExportError, Graph, measure
+from training.evaluate import open_session
+from training.parity import ExportError, Graph, as_graph, measure
 
 OPSET = 20
 EXPLAIN_FILE = "explain/explain.onnx"
@@ -84,14 +85,15 @@ def export_bundle(  # noqa: PLR0913 - the parts of a bundle, all named at the ca
     extras = extras or Extras()
     if len(golden) < MIN_VECTORS:
         raise ExportError(f"{len(golden)} golden inputs, at least {MIN_VECTORS} are needed")
-    network = _Tupled(module).eval()
+    network = Tupled(module).eval()
     model = repository / name
     number = version or next_version(model)
     with publishing(model, number) as folder:
         file = folder / MODEL_FILE
         save_graph(network, example_inputs, contract, file)
-        parity = measure(network, open_graph(file), contract)
-        vectors = record(network, contract, golden, media_type)
+        reference = as_graph(network)
+        parity = measure(reference, open_graph(file), contract)
+        vectors = record(reference, contract, golden, media_type)
         (folder / GOLDEN_FILE).write_bytes(dump_golden(vectors))
         reports = {"parity": parity.as_json(), **(extras.reports(file) if extras.reports else {})}
         write_texts(folder, reports, extras.texts)
@@ -101,7 +103,7 @@ def export_bundle(  # noqa: PLR0913 - the parts of a bundle, all named at the ca
     return read_bundle(model / str(number))
 
 
-class _Tupled(nn.Module):
+class Tupled(nn.Module):
     """Any module, with its answer as a tuple."""
 
     def __init__(self, module: nn.Module) -> None:
@@ -109,6 +111,7 @@ class _Tupled(nn.Module):
         self.module = module
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Return the module's outputs, a single one as a tuple of one."""
         answer = self.module(*inputs)
         return answer if isinstance(answer, tuple) else (answer,)
 
@@ -141,7 +144,14 @@ def save_graph(
         raise ExportError(f"torch cannot export the network: {error}") from error
     if program is None:
         raise ExportError("torch's exporter returned nothing")
-    model = program.model_proto
+    write_graph(program.model_proto, contract, file)
+
+
+def write_graph(model: onnx.ModelProto, contract: Contract, file: Path) -> None:
+    """Write the graph with the contract's names and nothing of the machine that it was made on.
+
+    Raises ExportError where its inputs, outputs or axes are not those of the contract.
+    """
     _strip(model)
     _name_axes(model.graph, contract)
     onnx.checker.check_model(model, full_check=True)
@@ -198,10 +208,7 @@ def _name_axes(graph: onnx.GraphProto, contract: Contract) -> None:
 
 def open_graph(file: Path) -> Graph:
     """Return the saved file as a function from torch inputs to numpy outputs."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4
-    session = ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    session = open_session(file)
     names = [node.name for node in session.get_inputs()]
 
     def run(inputs: Sequence[Tensor]) -> list[Any]:
@@ -211,20 +218,16 @@ def open_graph(file: Path) -> Graph:
     return run
 
 
-def record(
-    network: nn.Module, contract: Contract, raws: Sequence[bytes], media_type: str
-) -> Golden:
-    """Return the golden vectors: each raw input through the pipeline and the network, alone."""
+def record(graph: Graph, contract: Contract, raws: Sequence[bytes], media_type: str) -> Golden:
+    """Return the golden vectors: each raw input through the pipeline and the graph, alone."""
     pipeline = make_pipeline(contract)
     names = [output.name for output in contract.outputs]
     expected: dict[str, list[Any]] = {name: [] for name in names}
     for raw in raws:
         tensors = pipeline.collate([pipeline.decode(raw, media_type)])
         inputs = [torch.from_numpy(tensors[tensor.name]) for tensor in contract.inputs]
-        with torch.inference_mode():
-            answers = network(*inputs)
-        for name, answer in zip(names, answers, strict=True):
-            expected[name].append(answer[0].numpy())
+        for name, answer in zip(names, graph(inputs), strict=True):
+            expected[name].append(answer[0])
     return Golden(tuple(raws), media_type, {n: tuple(rows) for n, rows in expected.items()})
 
 
@@ -258,7 +261,7 @@ def _save_explanation(
     file: Path,
 ) -> None:
     """Export the explaining graph over the model's own inputs, under the same parity rule."""
-    network = _Tupled(module).eval()
+    network = Tupled(module).eval()
     with torch.inference_mode():
         shapes = [list(value.shape) for value in network(*example_inputs)]
     promised = [
@@ -267,7 +270,7 @@ def _save_explanation(
     ]
     own = contract.model_copy(update={"outputs": promised})
     save_graph(network, example_inputs, own, file)
-    measure(network, open_graph(file), own)
+    measure(as_graph(network), open_graph(file), own)
 
 
 @contextmanager

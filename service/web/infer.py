@@ -16,6 +16,7 @@ from service.web.exchange import (
     MODEL,
     OFF_LOOP_BYTES,
     TIMINGS,
+    VERSION,
     WebParts,
     deadline_of,
     headers_of,
@@ -64,6 +65,7 @@ class Infer:
         )
         prediction = await while_connected(receive, work)
         scope[TIMINGS] = prediction.timings
+        scope[VERSION] = prediction.version
         await _answer(send, headers, await _encoded(call, prediction))
 
     def _decode(self, body: bytes, json_bytes: int | None, skimmer: Skimmer) -> InferCall:

@@ -18,6 +18,7 @@ from service.web.exchange import (
     MODEL,
     OFF_LOOP_BYTES,
     TIMINGS,
+    VERSION,
     WebParts,
     deadline_of,
     headers_of,
@@ -120,6 +121,7 @@ class Invocations:
         scope[MODEL] = name
         answered = await while_connected(receive, work)
         scope[TIMINGS] = answered.timings
+        scope[VERSION] = answered.version
         await send_answer(send, Call([]).answer(answered), answered, None)
 
 

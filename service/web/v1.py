@@ -26,6 +26,7 @@ from service.web.exchange import (
     MODEL,
     OFF_LOOP_BYTES,
     TIMINGS,
+    VERSION,
     Models,
     WebParts,
     deadline_of,
@@ -161,6 +162,7 @@ class Predict:
         scope[MODEL] = name
         answered = await while_connected(receive, work)
         scope[TIMINGS] = answered.timings
+        scope[VERSION] = answered.version
         await send_answer(send, call.answer(answered), answered, received.event)
 
     async def _received(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import re
 import secrets
@@ -21,6 +22,17 @@ _MAX_PATH = 256
 Head = list[tuple[bytes, bytes]]
 
 
+class Hashes:
+    """The hashes of what was asked and answered, for an audit log that holds no payloads."""
+
+    __slots__ = ("answered", "asked")
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self.asked = hashlib.sha256()
+        self.answered = hashlib.sha256()
+
+
 @dataclass(slots=True)
 class Visit:
     """What is known of one exchange; the roads fill it in while it travels.
@@ -28,6 +40,7 @@ class Visit:
     ``road`` is a path template of ours, never a path.  A ``probe`` comes every second or so.
     ``timings`` are there once a model has answered.  ``trace`` is there if the caller sent one or
     spans are sent; who writes a line asks for it with `placed`.  ``own`` says that the id is ours.
+    The ``caller`` is the name of a key, never the key.
     """
 
     id: bytes
@@ -44,6 +57,9 @@ class Visit:
     probe: bool = False
     model: str = ""
     error: str = ""
+    caller: str = ""
+    version: int | None = None
+    hashes: Hashes | None = None
     timings: Timings | None = None
 
     def placed(self) -> Trace:
@@ -81,6 +97,19 @@ class Recorder(Protocol):
         ...
 
 
+class Auditor(Protocol):
+    """What an exchange needs of the audit log."""
+
+    @property
+    def predictions(self) -> bool:
+        """Whether predictions are noted."""
+        ...
+
+    def prediction(self, visit: Visit, status: int) -> None:
+        """Note an exchange that has ended, if it was a prediction."""
+        ...
+
+
 class Visits:
     """Opens and closes every exchange of a process, whichever way it takes through the server."""
 
@@ -91,11 +120,13 @@ class Visits:
         access_log: bool = True,
         traces: Traces | None = None,
         recorder: Recorder | None = None,
+        auditor: Auditor | None = None,
     ) -> None:
         """Keep where to count; without ``access_log`` no line is written."""
         self._metrics = metrics
         self._traces = traces or Traces()
         self._recorder = recorder
+        self._auditor = auditor if auditor is not None and auditor.predictions else None
         self._access_log = access_log
         # A new id a request, without asking the system for randomness each time.
         self._prefix = secrets.token_hex(8).encode()
@@ -116,6 +147,8 @@ class Visits:
         if parent or self._traces.recording:
             own = visit.id if visit.own else self._new_id()
             visit.trace = self._traces.begin(parent, own.decode())
+        if self._auditor is not None:
+            visit.hashes = Hashes()
         return visit
 
     def _new_id(self) -> bytes:
@@ -125,6 +158,8 @@ class Visits:
         """Count the exchange and write its line; one without a status has lost its caller."""
         status = visit.status or CLIENT_GONE
         self._metrics.ended(visit.road, status)
+        if self._auditor is not None:
+            self._auditor.prediction(visit, status)
         if self._access_log:
             logs.access(_fields(visit, status), _about(visit), quiet=visit.probe and status < 400)
         trace = visit.trace
@@ -149,6 +184,8 @@ def _fields(visit: Visit, status: int) -> dict[str, str | float]:
         "bytes_out": visit.sent,
         "client": visit.client,
     }
+    if visit.caller:
+        fields["client_id"] = visit.caller
     if visit.model:
         fields["model"] = visit.model
     if visit.error:

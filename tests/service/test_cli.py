@@ -247,3 +247,25 @@ def test_a_real_server_serves_and_ends_cleanly(repository: Path, number: signal.
         assert answer.json()["predictions"][0]["label"] == "short"
         server.process.send_signal(number)
         assert server.ended() == 0
+
+
+def test_the_doctor(capsys: pytest.CaptureFixture[str], repository: Path) -> None:
+    """All that is wished for works: 0, and each model says where it would run."""
+    report = json.loads(succeeded(capsys, "doctor", "--repository", repository, "--output", "json"))
+    assert report["problems"] == []
+    assert {(one["name"], one["provider"]) for one in report["models"]} == {
+        (name, "cpu") for name in ("doubler", "pair", "pictures", "series", "texts")
+    }
+    assert "all that is wished for works" in succeeded(capsys, "doctor", "--providers", "cpu")
+
+
+def test_the_doctor_finds_a_damaged_model(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """1, and the reason."""
+    bundle = models.picture_bundle(tmp_path / "models")
+    (bundle.path / "golden.npz").write_bytes(b"")
+    assert run("doctor") == 1
+    out = capsys.readouterr().out
+    assert "problem: model 'pictures' version 1 does not load: " in out
+    assert "golden.npz: 0 bytes" in out

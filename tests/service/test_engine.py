@@ -12,7 +12,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
-from service.engine import PROVIDERS, Engine, EngineOptions, OrtEngine, check_wheels, version
+from service.engine import PROVIDERS, Engine, EngineOptions, OrtEngine, version
 from service.errors import (
     BundleError,
     EngineFailure,
@@ -29,7 +29,6 @@ from tests.support.models import (
     write_model,
     write_sum_and_difference,
 )
-from tests.support.runtime import write_distribution
 
 CPU = EngineOptions(("cpu",))
 ROWS = np.asarray([[1, 2], [3, 4]], np.float32)
@@ -227,16 +226,6 @@ def test_a_gpu_wheel_without_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_the_version() -> None:
     """It is that of the installed wheel."""
     assert version() == ort.__version__
-
-
-def test_both_wheels_over_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One wheel is fine; with both, whichever was written last would answer, so neither does."""
-    check_wheels()
-    monkeypatch.syspath_prepend(tmp_path)
-    for name in ("onnxruntime", "onnxruntime-gpu"):
-        write_distribution(tmp_path, name)
-    with pytest.raises(ProviderUnavailable, match="pip uninstall"):
-        check_wheels()
 
 
 def test_options_by_their_own_names_reach_the_session(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 from service.__main__ import main
 from service.healthcheck import ask_health, health_url
 from tests.support import models
+from tests.support.certificates import Authority
 from tests.support.servers import PATIENCE, real_server
 
 
@@ -177,3 +178,30 @@ def test_a_server_on_a_unix_socket_is_asked_there(
             monkeypatch.setenv("ONNXPORT_PORT", address.rpartition(":")[2])
             assert run() == 0
     assert asked == []
+
+
+def test_a_server_with_https_must_show_its_own_certificate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked by its address and may want a caller's certificate; another's is bad health."""
+    models.write_doubler(tmp_path / "doubler.onnx")
+    authority = Authority(tmp_path)
+    own, other = authority.sign("own"), authority.sign("other")
+    tls = ("--tls-cert", own.cert, "--tls-key", own.key, "--tls-client-ca", authority.cert)
+    with real_server(tmp_path / "doubler.onnx", *tls) as server:
+        server.logged("ready")
+        monkeypatch.setenv("ONNXPORT_PORT", server.address.rpartition(":")[2])
+        for pair, exit_code in ((own, 0), (other, 1)):
+            monkeypatch.setenv("ONNXPORT_TLS_CERT", str(pair.cert))
+            monkeypatch.setenv("ONNXPORT_TLS_KEY", str(pair.key))
+            assert run() == exit_code
+
+
+def test_a_certificate_that_cannot_be_read_is_a_wrong_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The file is named."""
+    monkeypatch.setenv("ONNXPORT_TLS_CERT", str(tmp_path / "missing.pem"))
+    monkeypatch.setenv("ONNXPORT_TLS_KEY", str(tmp_path / "missing.key"))
+    assert run() == 2
+    assert "missing.pem" in capsys.readouterr().err

@@ -100,7 +100,7 @@ def test_a_proof(tmp_path: Path) -> None:
     bare = models.write_doubler(tmp_path / "bare.onnx")
     skipped, passed = (prove(one, LoadOptions(max_rows=2)) for one in scan(tmp_path))
     assert skipped == {
-        "name": "bare", "version": 1, "path": str(bare),
+        "name": "bare", "version": 1, "path": str(bare), "provider": "cpu",
         "status": "skipped", "reason": "a bare ONNX file carries no proof",
     }  # fmt: skip
     assert passed == {

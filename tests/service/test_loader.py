@@ -23,8 +23,8 @@ from service.serving import Verify
 from tests.support import models
 
 INFO = {
-    "kind", "contract", "labels", "evaluation", "parity", "data_stats", "files", "verification",
-    "runtime", "load_seconds", "batching", "model", "notes", "tuning",
+    "kind", "contract", "labels", "evaluation", "parity", "precision", "data_stats", "files",
+    "verification", "runtime", "load_seconds", "batching", "model", "notes", "tuning",
 }  # fmt: skip
 
 
@@ -108,11 +108,12 @@ def test_a_version_without_a_contract_is_a_bare_file(tmp_path: Path) -> None:
 def test_reports_are_part_of_what_is_known(tmp_path: Path) -> None:
     """Evaluation, parity and data statistics are shown as they were exported."""
     bundle = models.series_bundle(tmp_path)
-    for name in ("metrics", "parity", "data_stats"):
+    for name in ("metrics", "parity", "precision", "data_stats"):
         (bundle.path / f"{name}.json").write_text(json.dumps({"from": name}))
     info = loaded(models.resealed(bundle).path).info
     assert info["evaluation"] == {"from": "metrics"}
     assert info["parity"] == {"from": "parity"}
+    assert info["precision"] == {"from": "precision"}
     assert info["data_stats"] == {"from": "data_stats"}
 
 

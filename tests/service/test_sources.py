@@ -10,7 +10,7 @@ import pytest
 
 from service.__main__ import main
 from service.errors import ConfigurationError
-from service.settings import Settings
+from service.settings import setting_names
 from service.sources import MASK, Source, Traced, load_settings, trace_settings
 
 HEADERS = "authorization=Bearer abc"
@@ -62,7 +62,7 @@ def test_a_platform_that_was_found_out_is_told() -> None:
 
 def test_every_setting_is_traced() -> None:
     """In the order in which they are documented."""
-    assert [one.name for one in trace_settings({})] == list(Settings.model_fields)
+    assert [one.name for one in trace_settings({})] == list(setting_names())
 
 
 def test_a_secret_may_stand_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,6 +84,15 @@ def test_a_secret_is_shown_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("onnxport.toml").write_text("otlp_headers = 77\n")
     monkeypatch.delenv("ONNXPORT_OTLP_HEADERS")
     assert "77" not in refusal()
+
+
+def test_keys_are_a_secret_with_a_file_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their file is a setting, since it is read anew as it changes; its name is no secret."""
+    monkeypatch.setenv("ONNXPORT_KEYS", "keys = []")
+    monkeypatch.setenv("ONNXPORT_KEYS_FILE", "keys.toml")
+    assert traced("keys").value == MASK
+    assert traced("keys_file").value == Path("keys.toml")
+    assert traced("keys_file").origin == "ONNXPORT_KEYS_FILE"
 
 
 def test_secret_files_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:

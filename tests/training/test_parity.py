@@ -20,7 +20,7 @@ from service.contract import (
     TextPipeline,
 )
 from service.tokens import TokenizerConfig
-from training.parity import ExportError, difference, lengths, measure, sample
+from training.parity import ExportError, as_graph, difference, lengths, measure, sample
 
 Array = NDArray[Any]
 SERIES = SequencePipeline(channels=2, mean=[0, 0], std=[1, 1], max_length=16)
@@ -93,7 +93,7 @@ def count_of_ids(ids: Tensor) -> Tensor:
 
 def test_a_graph_that_is_the_network_passes_with_every_case() -> None:
     """Batches of 1, 2, 7 and 64 by lengths 1, 7 and the longest."""
-    found = measure(Network(mean_of_steps), graph_of(mean_of_steps), OF_SERIES)
+    found = measure(as_graph(Network(mean_of_steps)), graph_of(mean_of_steps), OF_SERIES)
     assert [(c.batch, c.length) for c in found.cases] == [
         (batch, length) for length in (1, 7, 16) for batch in (1, 2, 7, 64)
     ]
@@ -106,7 +106,7 @@ def test_a_graph_that_is_the_network_passes_with_every_case() -> None:
 
 def test_a_difference_within_the_tolerance_is_reported() -> None:
     """It is the largest of all cases, absolute and relative."""
-    found = measure(Network(doubled), graph_of(lambda x: 2 * x + 5e-6), PLAIN)
+    found = measure(as_graph(Network(doubled)), graph_of(lambda x: 2 * x + 5e-6), PLAIN)
     assert found.max_abs == pytest.approx(5e-6, rel=0.1)
     assert float(str(found.as_json()["max_rel"])) > 5e-6
 
@@ -123,13 +123,13 @@ def test_a_difference_within_the_tolerance_is_reported() -> None:
 def test_a_graph_that_differs_is_refused(wrong: Callable[[Tensor], Tensor]) -> None:
     """However rarely."""
     with pytest.raises(ExportError, match=r"differs from the network by .* at batch \d+, length"):
-        measure(Network(doubled), graph_of(wrong), PLAIN)
+        measure(as_graph(Network(doubled)), graph_of(wrong), PLAIN)
 
 
 def test_an_answer_of_another_shape_is_refused() -> None:
     """Both shapes are named."""
     with pytest.raises(ExportError, match=r"shape \(1, 1\), the network gives \(1, 2\)"):
-        measure(Network(doubled), graph_of(lambda x: 2 * x[:, :1]), PLAIN)
+        measure(as_graph(Network(doubled)), graph_of(lambda x: 2 * x[:, :1]), PLAIN)
 
 
 def over_batch(x: Tensor) -> Tensor:
@@ -140,26 +140,26 @@ def over_batch(x: Tensor) -> Tensor:
 def test_rows_that_depend_on_each_other_are_refused() -> None:
     """Strangers' requests run together; unless the contract says that they must not."""
     with pytest.raises(ExportError, match="the rows are not independent"):
-        measure(Network(over_batch), graph_of(over_batch), PLAIN)
+        measure(as_graph(Network(over_batch)), graph_of(over_batch), PLAIN)
     alone = PLAIN.model_copy(update={"batchable": False})
-    assert measure(Network(over_batch), graph_of(over_batch), alone).row_alone == 0
+    assert measure(as_graph(Network(over_batch)), graph_of(over_batch), alone).row_alone == 0
 
 
 def test_padding_that_leaks_is_refused() -> None:
     """A series in a batch has more steps than the same series alone."""
     with pytest.raises(ExportError, match="padding leaks"):
-        measure(Network(careless_mean), graph_of(careless_mean), OF_SERIES)
+        measure(as_graph(Network(careless_mean)), graph_of(careless_mean), OF_SERIES)
 
 
 def test_padding_of_texts_that_leaks_is_refused() -> None:
     """Texts are padded with the id 0; what counts ids passes, what counts places does not."""
-    measure(Network(count_of_ids), graph_of(count_of_ids), OF_TEXT)
+    measure(as_graph(Network(count_of_ids)), graph_of(count_of_ids), OF_TEXT)
 
     def places(ids: Tensor) -> Tensor:
         return torch.full((len(ids), 2), float(ids.shape[1]))
 
     with pytest.raises(ExportError, match="padding leaks"):
-        measure(Network(places), graph_of(places), OF_TEXT)
+        measure(as_graph(Network(places)), graph_of(places), OF_TEXT)
 
 
 def test_lengths_follow_from_the_pipeline() -> None:

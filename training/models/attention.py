@@ -8,10 +8,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from training.models.masks import lowest
+
 Score = Literal["concat", "additive", "dot"]
 PAD = 0
-# Far below any score, yet finite: a row of padding alone must not become NaN.
-_MASKED = -1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ class SelfAttention(nn.Module):
         ``real`` [batch, time] is false at padding, whose weights are 0 as key and as query.
         """
         pairs = (real.unsqueeze(1) & real.unsqueeze(2)).unsqueeze(1)
-        scores = self.score(states).masked_fill(~pairs, _MASKED)
+        scores = self.score(states).masked_fill(~pairs, lowest(states.dtype))
         weights = torch.softmax(scores, dim=3) * pairs.to(states.dtype)
         context = weights @ _split(self.value(states), self.heads)
         joined: Tensor = self.join(context.transpose(1, 2).flatten(2))
@@ -150,7 +150,7 @@ class AttentionPool(nn.Module):
     def forward(self, states: Tensor, real: Tensor) -> Tensor:
         """Return [batch, width] for states [batch, time, width]."""
         scores = self.score(torch.tanh(self.hidden(states)))
-        weights = torch.softmax(scores.masked_fill(~real.unsqueeze(2), _MASKED), dim=1)
+        weights = torch.softmax(scores.masked_fill(~real.unsqueeze(2), lowest(states.dtype)), dim=1)
         # One query a head: [batch, heads, 1, time] by [batch, heads, time, width / heads].
         pooled = weights.transpose(1, 2).unsqueeze(2) @ _split(states, self.heads)
         return pooled.flatten(1)

@@ -166,7 +166,7 @@ class BuiltInLayer(nn.Module):
             self.cell.upper(),
             (states.transpose(0, 1), *weights, torch.cat(biases, 1), lengths.to(torch.int32)),
             attributes,
-            dtypes=(torch.float32,),
+            dtypes=(states.dtype,),
             shapes=((time, directions, batch, hidden),),
             version=14,
         )[0]

@@ -9,13 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from training.models.cells import BuiltInLayer, ScanLayer, real_steps
+from training.models.masks import lowest
 
 Cell = Literal["tanh", "gated", "lstm", "gru"]
 Pooling = Literal["last", "mean", "max", "mean-max", "mean-std-max"]
 
 _SMALL_VARIANCE = 1e-4
-# Below any state and any scaled value, yet finite.
-_LOWEST = -1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +100,7 @@ class RnnClassifier(nn.Module):
             # The root's slope at 0 is infinite, and a series of one step has no spread.
             pooled.append((apart.square().sum(1) / steps + _SMALL_VARIANCE).sqrt())
         if "max" in figures:
-            pooled.append(states.masked_fill(padding, _LOWEST).amax(1))
+            pooled.append(states.masked_fill(padding, lowest(states.dtype)).amax(1))
         return torch.cat(pooled, 1)
 
     def _last(self, states: Tensor, lengths: Tensor) -> Tensor:
