@@ -8,15 +8,12 @@ import logging
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Literal, TextIO
 
 import orjson
 
 from service import tracing
-
-request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 _ACCESS = logging.getLogger("onnxport.access")
 _COLOURS = {"WARNING": "\033[33m", "ERROR": "\033[31m", "CRITICAL": "\033[31m"}
@@ -44,10 +41,9 @@ class JsonFormatter(logging.Formatter):
         }
         if self._worker:
             members["worker"] = self._worker
-        if request_id.get():
-            members["request_id"] = request_id.get()
         if (place := tracing.current.get()) is not None:
             trace = place.placed()
+            members["request_id"] = place.id.decode()
             members |= {"trace_id": trace.id, "span_id": trace.span}
         members.update(_fields(record))
         if record.exc_info:
@@ -73,8 +69,8 @@ class TextFormatter(logging.Formatter):
         words += [f"{key}={printable(str(value))}" for key, value in _fields(record).items()]
         if self._worker:
             words.append(f"worker={self._worker}")
-        if request_id.get():
-            words.append(f"request_id={request_id.get()}")
+        if (place := tracing.current.get()) is not None:
+            words.append(f"request_id={place.id.decode()}")
         line = " ".join(words)
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 

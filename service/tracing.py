@@ -44,7 +44,12 @@ class Trace:
 
 
 class Place(Protocol):
-    """What has a place in a trace, and may find it out only when somebody asks."""
+    """A request, which has a place in a trace, and may find it out only when somebody asks."""
+
+    @property
+    def id(self) -> bytes:
+        """The request's own id."""
+        ...
 
     @property
     def trace(self) -> Trace | None:
@@ -56,7 +61,14 @@ class Place(Protocol):
         ...
 
 
-current: ContextVar[Place | None] = ContextVar("trace", default=None)
+# The request that is being answered.
+current: ContextVar[Place | None] = ContextVar("current", default=None)
+
+
+def request_id() -> str:
+    """Return the id of the request that is being answered, "" outside of any."""
+    place = current.get()
+    return place.id.decode() if place is not None else ""
 
 
 @dataclass(frozen=True, slots=True)

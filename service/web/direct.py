@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from service import logs, tracing
+from service import tracing
 from service.access import Identity
 from service.errors import ServiceError
 from service.inference import Prediction
@@ -168,8 +168,7 @@ class DirectCall:
 
     def _guarded(self, step: Callable[..., None], *arguments: object) -> None:
         """Take a step of the call; whatever it raises is answered."""
-        token = logs.request_id.set(self._visit.id.decode())
-        place = tracing.current.set(self._visit)
+        token = tracing.current.set(self._visit)
         try:
             step(*arguments)
         except ServiceError as error:
@@ -182,8 +181,7 @@ class DirectCall:
             self._visit.error = "internal"
             self._fail(500, internal_text(), {})
         finally:
-            tracing.current.reset(place)
-            logs.request_id.reset(token)
+            tracing.current.reset(token)
 
     def _begin(self, target: Target, body: bytes) -> None:
         road, visit = self._road, self._visit

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service import logs, tracing
+from service import tracing
 from service.errors import ServiceError, TooLarge
 from service.web.errors import ErrorAnswers, error_response, internal_error
 from service.web.exchange import (
@@ -67,8 +67,7 @@ class Guard:
             client=client[0] if client else "",
             parent=headers.get(b"traceparent", b""),
         )
-        token = logs.request_id.set(visit.id.decode())
-        place = tracing.current.set(visit)
+        token = tracing.current.set(visit)
         try:
             await self._guarded(scope, receive, self._sending(scope, send, visit), visit)
         finally:
@@ -79,8 +78,7 @@ class Guard:
             visit.version = scope.get(VERSION)
             visit.error = scope.get(ERROR_CODE, "")
             self._visits.close(visit)
-            tracing.current.reset(place)
-            logs.request_id.reset(token)
+            tracing.current.reset(token)
 
     async def _guarded(self, scope: Scope, receive: Receive, send: Send, visit: Visit) -> None:
         try:

@@ -18,6 +18,7 @@ from service.tracing import Trace, Traces, own_trace
 CLIENT_GONE = 499
 
 _ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
+_TRACE_ID = re.compile(rb"[0-9a-f]{16}(?!0{16})[0-9a-f]{16}")
 _MAX_PATH = 256
 Head = list[tuple[bytes, bytes]]
 
@@ -39,15 +40,14 @@ class Visit:
 
     ``road`` is a path template of ours, never a path.  A ``probe`` comes every second or so.
     ``timings`` are there once a model has answered.  ``trace`` is there if the caller sent one or
-    spans are sent; who writes a line asks for it with `placed`.  ``own`` says that the id is ours.
-    The ``caller`` is the name of a key, never the key.
+    spans are sent; who writes a line asks for it with `placed`.  The
+    ``caller`` is the name of a key, never the key.
     """
 
     id: bytes
     method: str
     path: str
     client: str
-    own: bool = False
     trace: Trace | None = None
     started: float = field(default_factory=time.monotonic)
     received: int = 0
@@ -63,9 +63,10 @@ class Visit:
     timings: Timings | None = None
 
     def placed(self) -> Trace:
-        """Return the place in a trace; an id of ours is also that of the trace."""
+        """Return the place in a trace; an id that could be a trace's, as ours, is that, too."""
         if self.trace is None:
-            self.trace = own_trace(self.id.decode() if self.own else secrets.token_hex(16))
+            whole = _TRACE_ID.fullmatch(self.id)
+            self.trace = own_trace(self.id.decode() if whole else secrets.token_hex(16))
         return self.trace
 
     def head(self) -> Head:
@@ -140,12 +141,10 @@ class Visits:
         ``parent`` is the traceparent header.
         """
         self._metrics.started()
-        if asked_id and _ID.fullmatch(asked_id):
-            visit = Visit(asked_id, method, path, client)
-        else:
-            visit = Visit(self._new_id(), method, path, client, own=True)
+        kept = asked_id and _ID.fullmatch(asked_id)
+        visit = Visit(asked_id if kept else self._new_id(), method, path, client)
         if parent or self._traces.recording:
-            own = visit.id if visit.own else self._new_id()
+            own = self._new_id() if kept else visit.id
             visit.trace = self._traces.begin(parent, own.decode())
         if self._auditor is not None:
             visit.hashes = Hashes()
@@ -161,15 +160,21 @@ class Visits:
         if self._auditor is not None:
             self._auditor.prediction(visit, status)
         if self._access_log:
-            logs.access(_fields(visit, status), _about(visit), quiet=visit.probe and status < 400)
+            logs.access(
+                _fields(visit, status), self._ids(visit), quiet=visit.probe and status < 400
+            )
         trace = visit.trace
         if self._recorder is not None and trace is not None and trace.recorded and not visit.probe:
             self._recorder.exchange(visit, trace, status)
 
-
-def _about(visit: Visit) -> dict[str, str]:
-    trace = visit.placed()
-    return {"request_id": visit.id.decode(), "trace_id": trace.id, "span_id": trace.span}
+    def _ids(self, visit: Visit) -> dict[str, str]:
+        """Return the ids of a request for its line in the log."""
+        name = visit.id.decode()
+        if visit.trace is None and len(name) == 32 and visit.id.startswith(self._prefix):
+            # As `placed` has it, for the many who bring no id of theirs.
+            return {"request_id": name, "trace_id": name, "span_id": name[16:]}
+        trace = visit.placed()
+        return {"request_id": name, "trace_id": trace.id, "span_id": trace.span}
 
 
 def _fields(visit: Visit, status: int) -> dict[str, str | float]:

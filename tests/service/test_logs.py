@@ -44,9 +44,9 @@ def test_json_lines_carry_time_level_and_request_id() -> None:
     """One object a line, with the id of the request that caused it."""
     stream = StringIO()
     logs.configure(stream=stream)
-    token = logs.request_id.set("abc")
+    token = tracing.current.set(Visit(b"abc", "GET", "/", ""))
     LOG.warning("caf\u00e9 %d", 7, extra={"fields": {"model": "m"}})
-    logs.request_id.reset(token)
+    tracing.current.reset(token)
     LOG.info("later")
     first, second = (json.loads(line) for line in stream.getvalue().splitlines())
     assert first["message"] == "caf\u00e9 7"
@@ -76,9 +76,9 @@ def test_text_for_a_terminal() -> None:
     """Time, level, message and fields on one line, warnings in colour."""
     stream = Terminal()
     logs.configure(stream=stream)
-    token = logs.request_id.set("abc")
+    token = tracing.current.set(Visit(b"abc", "GET", "/", ""))
     LOG.warning("two\nlines", extra={"fields": {"path": "/\x1b"}})
-    logs.request_id.reset(token)
+    tracing.current.reset(token)
     line = stream.getvalue()
     assert line.endswith(" two\\nlines path=/\\x1b request_id=abc\n")
     assert "\033[33mWARNING\033[0m" in line
