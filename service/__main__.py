@@ -1,26 +1,25 @@
-"""The command line: serve, predict, inspect, verify, doctor, healthcheck, keys, audit."""
+"""The command line: serve, predict, inspect, verify, doctor, healthcheck, config, keys, audit."""
 
 # Heavy imports stand inside the verbs: `onnxport --help` must not wait for ONNX Runtime.
 # ruff: noqa: PLC0415
 
 from __future__ import annotations
 
-import inspect as signatures
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Final, cast
+from typing import Annotated, Final
 
 import typer
 
 from service import __version__
 from service.commands import add_commands
 from service.errors import ConfigurationError, ServiceError
+from service.flags import parted, with_settings
 from service.logs import printable
-from service.platforms import KSERVE_FLAGS, KSERVE_IGNORED, KSERVE_REFUSED
-from service.settings import Settings, setting_names
-from service.sources import load_settings
+from service.platforms import KSERVE_IGNORED
+from service.sources import load_settings, trace_settings
 
 
 class Output(StrEnum):
@@ -40,9 +39,6 @@ ProvidersOption = Annotated[
 FAILURE_EXIT: Final = 1
 USAGE_EXIT: Final = 2
 REFUSED_EXIT: Final = 3
-_KSERVE: Final = "kserve_"
-# As Triton spells it.
-_OTHER_SPELLINGS: Final = {"model_control": ("--model-control-mode",)}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -76,6 +72,11 @@ def make_cli() -> typer.Typer:
     for verb in (_predict, _inspect, _verify, _doctor, _healthcheck):
         cli.command(verb.__name__.removeprefix("_"))(verb)
     add_commands(cli)
+    config = typer.Typer(help="Look at the settings.", no_args_is_help=True)
+    # With a callback of its own, or one verb alone would take the group's place.
+    config.callback()(_config)
+    config.command("show")(with_settings(_config_show))
+    cli.add_typer(config, name="config")
     return cli
 
 
@@ -94,66 +95,6 @@ def _root(
     del version
 
 
-def with_settings(verb: Callable[..., None]) -> Callable[..., None]:
-    """Give a verb one flag a setting, so that flags and settings cannot differ, and KServe's.
-
-    The verb takes them as keyword arguments, None where a flag was not given.
-    """
-    own = [p for p in signatures.signature(verb).parameters.values() if p.kind is not p.VAR_KEYWORD]
-    flags = [_flag(name) for name in setting_names()]
-    flags += [_kserve_flag(name) for name in (*KSERVE_FLAGS, *KSERVE_IGNORED, *KSERVE_REFUSED)]
-
-    def command(**arguments: object) -> None:
-        verb(**arguments)
-
-    command.__doc__ = verb.__doc__
-    hints = signatures.get_annotations(verb, eval_str=True)
-    parameters = [p.replace(annotation=hints[p.name], kind=p.KEYWORD_ONLY) for p in own] + flags
-    typed = cast("Any", command)
-    typed.__signature__ = signatures.Signature(parameters)
-    typed.__annotations__ = {p.name: p.annotation for p in parameters}
-    return command
-
-
-def _flag(name: str) -> signatures.Parameter:
-    """Return the flag of one setting; its value stays text, the settings check it."""
-    field = Settings.model_fields[name]
-    kind: Any = bool | None if field.annotation is bool else str | None
-    default = field.default
-    if isinstance(default, tuple):
-        kind = list[str] | None
-    shown = ",".join(default) if isinstance(default, tuple) else str(default)
-    help_text = f"{field.description} (default: {shown or 'none'})"
-    spellings = (f"--{name.replace('_', '-')}", *_OTHER_SPELLINGS.get(name, ()))
-    option = typer.Option(*spellings, help=help_text, show_default=False)
-    if field.annotation is bool:
-        flag = name.replace("_", "-")
-        option = typer.Option(f"--{flag}/--no-{flag}", help=help_text, show_default=False)
-    return signatures.Parameter(
-        name,
-        signatures.Parameter.KEYWORD_ONLY,
-        default=None,
-        annotation=Annotated[kind, option],
-    )
-
-
-def _kserve_flag(name: str) -> signatures.Parameter:
-    """Return a flag in KServe's spelling, which is known by its underscores."""
-    ours = KSERVE_FLAGS.get(name, "")
-    option = typer.Option(
-        f"--{name}",
-        help=f"KServe's spelling of --{ours.replace('_', '-')}.",
-        hidden=not ours,
-        show_default=False,
-    )
-    return signatures.Parameter(
-        f"{_KSERVE}{name}",
-        signatures.Parameter.KEYWORD_ONLY,
-        default=None,
-        annotation=Annotated[str | None, option],
-    )
-
-
 def _serve(
     path: Annotated[
         Path | None, typer.Argument(help="A repository, one bundle, or one .onnx file.")
@@ -164,12 +105,7 @@ def _serve(
     **flags: object,
 ) -> None:
     """Serve the models at PATH (or --repository) over HTTP."""
-    kserve = {
-        name.removeprefix(_KSERVE): str(value)
-        for name, value in flags.items()
-        if name.startswith(_KSERVE) and value is not None
-    }
-    ours = {name: value for name, value in flags.items() if not name.startswith(_KSERVE)}
+    ours, kserve = parted(flags)
     if path is not None:
         if ours.get("repository") is not None:
             raise ConfigurationError("give either PATH or --repository, not both")
@@ -311,6 +247,28 @@ def _healthcheck(
     typer.echo(printable(health.reason), err=not health.good)
     if not health.good:
         raise typer.Exit(FAILURE_EXIT)
+
+
+def _config() -> None:
+    """Look at the settings."""
+
+
+def _config_show(
+    config: Annotated[
+        Path | None, typer.Option(help="The settings file (default: onnxport.toml if there).")
+    ] = None,
+    output: OutputOption = Output.TEXT,
+    **flags: object,
+) -> None:
+    """Show every setting as `serve` would have it here, and where its value comes from."""
+    from service import printing
+
+    ours, kserve = parted(flags)
+    traced = trace_settings(ours, config=config, kserve=kserve)
+    if output is Output.JSON:
+        printing.write_json({"settings": printing.setting_rows(traced)})
+    else:
+        printing.write_settings(traced)
 
 
 if __name__ == "__main__":

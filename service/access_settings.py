@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Final, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode
 
 from service.errors import ConfigurationError
 
 Names = Annotated[tuple[str, ...], NoDecode]
+# What a field carries whose value is shown nowhere, and which may be read from a file.
+SECRET: Final[dict[str, JsonValue]] = {"secret": True}
 
 # What may be open to everybody while keys are configured.
 PUBLIC = ("health", "docs", "metrics", "read")
@@ -27,7 +29,11 @@ class AccessSettings(BaseSettings):
     allow_open: bool = Field(
         default=False, description="Listen on more than this machine without any access control."
     )
-    keys: str = Field("", description="API keys as TOML text: hashes, names and scopes.")
+    keys: str = Field(
+        "",
+        description="API keys as TOML text: hashes, names and scopes.",
+        json_schema_extra=SECRET,
+    )
     keys_file: Path | None = Field(None, description="A file of API keys, read anew as it changes.")
     jwks_file: Path | None = Field(
         None, description="A file of public keys (JWK set) that sign tokens, read as it changes."

@@ -20,6 +20,7 @@ from service.batcher import BatchPolicy
 from service.cpu import usable_cores
 from service.doors import auditor_of, gate_of
 from service.engine import EngineOptions
+from service.engine import version as ort_version
 from service.errors import ConfigurationError, ServiceError
 from service.figures import OwnFigures, SharedFigures
 from service.folders import UploadFolders
@@ -39,6 +40,8 @@ from service.reloader import Reloader
 from service.repository import Found, named, scan, scan_one
 from service.settings import Settings
 from service.statistics import Statistics
+from service.telemetry import Telemetry, telemetry_of
+from service.tracing import Traces
 from service.tuning import TuningOptions
 from service.web.auditor import Auditor
 from service.web.direct import DirectRoad
@@ -67,13 +70,16 @@ class Core:
     metrics: Metrics
     statistics: Statistics
     member: Member | None = None
+    telemetry: Telemetry | None = None
 
     async def aclose(self) -> None:
-        """Answer what runs, close the models, end the threads."""
+        """Answer what runs, close the models, end the threads, send the last spans."""
         await self.reloader.aclose()
         await self.registry.aclose()
         for executor in self.executors:
             executor.shutdown()
+        if self.telemetry is not None:
+            await asyncio.to_thread(self.telemetry.close)
 
 
 def make_core(settings: Settings, found: Sequence[Found], member: Member | None = None) -> Core:
@@ -89,8 +95,11 @@ def make_core(settings: Settings, found: Sequence[Found], member: Member | None 
     inputs = ThreadPoolExecutor(threads, thread_name_prefix="inputs")
     # Where one load takes long, others go on beside it.
     loads = ThreadPoolExecutor(max(2, usable_cores()), thread_name_prefix="loads")
-    metrics, statistics = Metrics(__version__), Statistics()
-    observer = Observers(metrics, statistics, *([member] if member else ()))
+    metrics = Metrics(__version__, onnxruntime=ort_version())
+    statistics = Statistics()
+    telemetry = telemetry_of(settings)
+    others = [one for one in (member, telemetry) if one is not None]
+    observer = Observers(metrics, statistics, *others)
     control = control_of(settings)
     registry = Registry(
         first_models(found, control, member),
@@ -121,7 +130,8 @@ def make_core(settings: Settings, found: Sequence[Found], member: Member | None 
     executors = (runs, inputs, loads)
     if member is not None:
         member.join(registry, reloader, metrics, statistics)
-    return Core(tuple(found), registry, reloader, predictor, executors, metrics, statistics, member)
+    parts = (registry, reloader, predictor, executors, metrics, statistics, member, telemetry)
+    return Core(tuple(found), *parts)
 
 
 def _threads(settings: Settings, member: Member | None) -> int:
@@ -233,7 +243,14 @@ def create_app(
         bytes_in_flight=settings.max_bytes_in_flight,
     )
     parts = make_parts(core, options, auditor)
-    set_up(app, parts, core.metrics, gate=gate, limits=limits, access_log=settings.access_log)
+    visits = Visits(
+        core.metrics,
+        access_log=settings.access_log,
+        auditor=auditor,
+        traces=Traces(recording=core.telemetry is not None, ratio=settings.trace_ratio),
+        recorder=core.telemetry,
+    )
+    set_up(app, parts, core.metrics, gate=gate, limits=limits, visits=visits)
     return app
 
 
@@ -258,7 +275,7 @@ def set_up(
     *,
     gate: Gate | None = None,
     limits: EdgeLimits | None = None,
-    access_log: bool = True,
+    visits: Visits | None = None,
 ) -> None:
     """Give an application its roads, its error answers and its outermost layer.
 
@@ -267,7 +284,7 @@ def set_up(
     """
     gate = gate or Gate()
     answers = ErrorAnswers(metrics)
-    visits = Visits(metrics, access_log=access_log, auditor=parts.auditor)
+    visits = visits or Visits(metrics, auditor=parts.auditor)
     roads = make_roads(parts)
     access = {road.path: road.access for road in roads if road.method == "POST"}
     direct = DirectRoad(parts, answers, visits, gate=gate, access=access)

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from functools import partial
 
+from service import tracing
 from service.dispatcher import Dispatcher
 from service.errors import ModelNotReady, Overloaded, QuotaExceeded, ServiceError
 from service.lane import Job, Lane, OnDone
@@ -83,6 +84,9 @@ class Batcher(Dispatcher):
             on_done=on_done,
             leave=self._leave,
         )
+        place = tracing.current.get()
+        if place is not None and place.trace is not None and place.trace.recorded:
+            job.trace = place.trace
         self._admit(job, follows=follows)
         self._lane_for(job).append(job)
         self._delivery.open += 1

@@ -48,7 +48,7 @@ class Delivery:
             if isinstance(outcome, ServiceError):
                 answers.append((job, outcome))
             else:
-                timings = Timings(started - job.queued_at, seconds, rows)
+                timings = Timings(started - job.queued_at, seconds, rows, job.queued_at)
                 answers.append((job, Ran(outcome, timings)))
         self.deliver(answers)
 

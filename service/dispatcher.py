@@ -211,6 +211,9 @@ class Dispatcher:
         try:
             if jobs:
                 self._hooks.on_batch(jobs, rows, results.ended - results.started)
+                traces = [job.trace for job, _ in results.outcomes if job.trace is not None]
+                if traces:
+                    self._hooks.on_traced(traces, rows, results.started, results.ended)
         finally:
             waiting = self._loop_lane.waiting or self._thread_lane.waiting
             self.pace.note(

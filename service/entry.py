@@ -20,11 +20,12 @@ from service.loader import Loaded, LoadOptions, options_for
 from service.logs import printable
 from service.means import Means
 from service.memory import give_back
-from service.observer import BatchReport
+from service.observer import BatchReport, LoadReport
 from service.padding import layout_of
 from service.repository import Found
 from service.serving import ServingRules
 from service.terms import Terms
+from service.tracing import RunTrace
 
 _log = logging.getLogger("onnxport.registry")
 
@@ -80,8 +81,11 @@ class Entry:
         )
 
     def report(self) -> None:
-        """Tell the observer the state."""
-        self._means.observer.model_state(self.found.name, self.found.version, self.state)
+        """Tell the observer the state, and of a version that answers what its load was like."""
+        observer = self._means.observer
+        observer.model_state(self.found.name, self.found.version, self.state)
+        if self._live is not None and self.state is State.READY:
+            observer.loaded(_load_report(self._live))
 
     async def load(self) -> None:
         """Open and prove the version: READY, or FAILED with a reason; raises only surprises."""
@@ -166,6 +170,9 @@ class Entry:
                 "model %s version %d: %s; it runs on threads from now on", name, version, why
             ),
             on_stuck=partial(self._stuck, threading.get_ident()),
+            on_traced=lambda traces, rows, started, ended: observer.traced(
+                RunTrace(name, version, rows, started, ended, traces)
+            ),
         )
         model = Model(loaded.engine.run, Stop, layout_of(loaded.contract))
         return Batcher(model, policy, self._means.runs, self._means.watchdog, hooks)
@@ -256,6 +263,20 @@ class Entry:
             # Not on the pool of the loads: a long load must not keep this memory from the next.
             await asyncio.to_thread(_close, live.loaded.engine)
         self._move(State.UNLOADED)
+
+
+def _load_report(live: LiveModel) -> LoadReport:
+    info = live.loaded.info
+    verification = info.get("verification")
+    error = verification.get("max_abs_difference") if isinstance(verification, dict) else None
+    seconds = info.get("load_seconds")
+    return LoadReport(
+        live.name,
+        live.version,
+        seconds if isinstance(seconds, float) else 0.0,
+        live.loaded.engine.provider,
+        error if isinstance(error, float) else None,
+    )
 
 
 def _close(engine: Engine) -> None:

@@ -6,6 +6,7 @@ from service.link import Link
 from service.metrics import Metrics
 from service.snapshots import Snapshot, merge
 from service.statistics import History, Statistics
+from service.tritonpage import triton_page
 
 
 class OwnFigures:
@@ -18,7 +19,8 @@ class OwnFigures:
 
     async def page(self) -> bytes:
         """Return all instruments in Prometheus' text format."""
-        return self._metrics.render()
+        families = self._metrics.snapshot()
+        return self._metrics.render() + triton_page(self._statistics.snapshot(), families)
 
     async def history(self) -> History:
         """Return what each version has done."""
@@ -37,9 +39,10 @@ class SharedFigures:
         """Return the instruments of all workers, and the supervisor's, in text format."""
         content = (await self._link.request("figures")).content
         merged = _merged(content)
-        return self._metrics.render_all(
+        page = self._metrics.render_all(
             merged["families"], workers=content["workers"], restarts=content["restarts"]
         )
+        return page + triton_page(merged["statistics"], merged["families"])
 
     async def history(self) -> History:
         """Return what each version has done in all workers together."""

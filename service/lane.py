@@ -11,6 +11,7 @@ from service.access import caller_name
 from service.errors import ServiceError
 from service.scheduling import Ran, Take, take_batch
 from service.tensors import Tensor, Tensors
+from service.tracing import Trace
 
 Outcome = dict[str, Tensor] | ServiceError
 OnDone = Callable[[Ran | ServiceError], None]
@@ -41,7 +42,7 @@ class Job:
     # A plain class: a job is made for every request, and a frozen dataclass costs three times it.
     __slots__ = (
         "caller", "deadline", "gone", "inputs", "key", "leave", "on_done", "place", "queued_at",
-        "rows", "size", "wanted",
+        "rows", "size", "trace", "wanted",
     )  # fmt: skip
 
     def __init__(
@@ -72,6 +73,8 @@ class Job:
         self.leave = leave
         self.gone = False
         self.place: Lane | Run | None = None
+        # Only where the spans of its request are sent.
+        self.trace: Trace | None = None
 
     def cancel(self) -> None:
         """Give the answer up: it costs nothing more, and ``on_done`` is not called any more."""

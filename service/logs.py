@@ -1,4 +1,4 @@
-"""Log lines: JSON for machines, short text for a terminal, each with the request's id."""
+"""Log lines: JSON for machines, short text for a terminal, each with the ids of its request."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ import logging
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Literal, TextIO
 
 import orjson
 
-request_id: ContextVar[str] = ContextVar("request_id", default="")
+from service import tracing
 
 _ACCESS = logging.getLogger("onnxport.access")
 _COLOURS = {"WARNING": "\033[33m", "ERROR": "\033[31m", "CRITICAL": "\033[31m"}
@@ -33,7 +32,7 @@ class JsonFormatter(logging.Formatter):
         self._worker = worker
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the record as JSON: time, level, logger, message, request id and its fields."""
+        """Return the record as JSON: time, level, logger, message, ids and its fields."""
         members: dict[str, object] = {
             "time": _time(record).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -42,8 +41,10 @@ class JsonFormatter(logging.Formatter):
         }
         if self._worker:
             members["worker"] = self._worker
-        if request_id.get():
-            members["request_id"] = request_id.get()
+        if (place := tracing.current.get()) is not None:
+            trace = place.placed()
+            members["request_id"] = place.id.decode()
+            members |= {"trace_id": trace.id, "span_id": trace.span}
         members.update(_fields(record))
         if record.exc_info:
             members["exception"] = self.formatException(record.exc_info)
@@ -68,8 +69,8 @@ class TextFormatter(logging.Formatter):
         words += [f"{key}={printable(str(value))}" for key, value in _fields(record).items()]
         if self._worker:
             words.append(f"worker={self._worker}")
-        if request_id.get():
-            words.append(f"request_id={request_id.get()}")
+        if (place := tracing.current.get()) is not None:
+            words.append(f"request_id={place.id.decode()}")
         line = " ".join(words)
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
@@ -93,7 +94,7 @@ class LineHandler(logging.StreamHandler[TextIO]):
         self.setFormatter(formatter)
         self._lines: list[bytes] = []
 
-    def access(self, level: str, fields: Mapping[str, object]) -> None:
+    def access(self, level: str, fields: Mapping[str, object], about: Mapping[str, str]) -> None:
         """Write the line of one request, at the latest when the event loop's turn ends."""
         record = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -101,7 +102,7 @@ class LineHandler(logging.StreamHandler[TextIO]):
             "logger": _ACCESS.name,
             "message": _REQUEST,
             **self._about,
-            "request_id": request_id.get(),
+            **about,
             **fields,
         }
         first = not self._lines
@@ -155,14 +156,19 @@ def configure(
     logging.getLogger("onnxport").setLevel(level.upper())
 
 
-def access(fields: Mapping[str, str | float], *, quiet: bool = False) -> None:
-    """Write the line of one request; ``quiet`` ones, such as probes, only at level debug."""
+def access(
+    fields: Mapping[str, str | float], about: Mapping[str, str], *, quiet: bool = False
+) -> None:
+    """Write the line of one request; ``quiet`` ones, such as probes, only at level debug.
+
+    ``about`` holds the ids of the request, of which a text has only its own.
+    """
     level = logging.DEBUG if quiet else logging.INFO
     if not _ACCESS.isEnabledFor(level):
         return
     handler = logging.root.handlers[0] if logging.root.handlers else None
     if isinstance(handler, LineHandler) and isinstance(handler.formatter, JsonFormatter):
-        handler.access("debug" if quiet else "info", fields)
+        handler.access("debug" if quiet else "info", fields, about)
     else:
         _ACCESS.log(level, _REQUEST, extra={_FIELDS: fields})
 

@@ -33,12 +33,13 @@ from service.guarded import Quarantine
 from service.lifecycle import IN_PROGRESS, ModelView, State
 from service.link import Link
 from service.metrics import Metrics
-from service.observer import BatchReport
+from service.observer import BatchReport, LoadReport
 from service.planning import IndexRow
 from service.quota import Ledger
 from service.registry import Registry
 from service.reloader import Reloader
 from service.statistics import Statistics
+from service.tracing import RunTrace
 from service.uploads import Upload, write_upload
 
 _log = logging.getLogger("onnxport.worker")
@@ -163,6 +164,9 @@ class Member:
         self._changed = True
         self.tell()
 
+    def loaded(self, report: LoadReport) -> None:
+        """Ignore what is told with the next counters."""
+
     def request(
         self,
         model: str,
@@ -183,6 +187,9 @@ class Member:
 
     def batch(self, report: BatchReport) -> None:
         """Ignore what ends with a request."""
+
+    def traced(self, run: RunTrace) -> None:
+        """Ignore the event."""
 
     def queue(self, model: str, version: int, rows: int) -> None:
         """Ignore what is no counter."""

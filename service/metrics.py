@@ -12,12 +12,15 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from service.observer import BatchReport
+from service.observer import BatchReport, LoadReport
 from service.tallies import Distribution, Tallies
+from service.tracing import RunTrace
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 STATES = ("PENDING", "LOADING", "VERIFYING", "WARMING", "READY", "DRAINING", "FAILED", "UNLOADED")
 _MODEL = ("model_name", "model_version")
+# Its predict is the whole of a request, with the time in the queue.
+_KSERVE = {"preprocess": "preprocess", "total": "predict", "postprocess": "postprocess"}
 
 
 class Metrics:
@@ -27,14 +30,15 @@ class Metrics:
     from a request.  All but `render` is called on the event loop and costs about a microsecond.
     """
 
-    def __init__(self, version: str) -> None:
+    def __init__(self, version: str, *, onnxruntime: str = "") -> None:
         """Make a registry of its own, so that two applications can live in one process."""
         self._tallies = Tallies()
         self.registry = registry = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=registry)
         GCCollector(registry=registry)
         build = Info("onnxport_build", "What is running.", registry=registry)
-        build.info({"version": version, "python": platform.python_version()})
+        versions = {"version": version, "python": platform.python_version()}
+        build.info({**versions, "onnxruntime": onnxruntime})
         registry.register(_Families(self._tallies))
 
     def model_state(self, model: str, version: int, state: str) -> None:
@@ -44,6 +48,10 @@ class Metrics:
             self._tallies.models.pop((model, version), None)
         else:
             self._tallies.of(model, version).state = state
+
+    def loaded(self, report: LoadReport) -> None:
+        """Show what a load was like."""
+        self._tallies.of(report.model, report.version).load = report
 
     def request(
         self,
@@ -65,6 +73,9 @@ class Metrics:
     def batch(self, report: BatchReport) -> None:
         """Count one run of a model."""
         self._tallies.of(report.model, report.version).batch(report.rows, report.seconds)
+
+    def traced(self, run: RunTrace) -> None:
+        """Ignore the event."""
 
     def queue(self, model: str, version: int, rows: int) -> None:
         """Show how many rows wait."""
@@ -150,6 +161,18 @@ class _Families(Collector):
             _add(batch_rows, labels, tally.batch_rows)
             _add(batch_seconds, labels, tally.batch_seconds)
         yield from (seconds, batch_rows, batch_seconds)
+        yield from self._kserve_distributions()
+
+    def _kserve_distributions(self) -> Iterator[Metric]:
+        """Yield the histograms that KServe's dashboards ask for, of the same numbers."""
+        for stage, name in _KSERVE.items():
+            family = HistogramMetricFamily(
+                f"request_{name}_seconds", f"Seconds of {name}, as KServe counts.", labels=_MODEL
+            )
+            for labels, tally in self._tallies.labelled():
+                if stage in tally.stages:
+                    _add(family, labels, tally.stages[stage])
+            yield family
 
     def _model_gauges(self) -> Iterator[Metric]:
         queue = GaugeMetricFamily(
@@ -165,6 +188,27 @@ class _Families(Collector):
             for known in STATES if tally.state else ():
                 state.add_metric([*labels, known], known == tally.state)
         yield from (queue, state)
+        yield from self._loads()
+
+    def _loads(self) -> Iterator[Metric]:
+        info = GaugeMetricFamily(
+            "onnxport_model_info", "Where a model runs.", labels=(*_MODEL, "provider")
+        )
+        seconds = GaugeMetricFamily(
+            "onnxport_model_load_seconds", "Seconds that a model's load took.", labels=_MODEL
+        )
+        error = GaugeMetricFamily(
+            "onnxport_verification_max_error",
+            "The largest difference from a recorded answer when the model proved itself.",
+            labels=_MODEL,
+        )
+        for labels, tally in self._tallies.labelled():
+            if tally.load is not None:
+                info.add_metric([*labels, tally.load.provider], 1)
+                seconds.add_metric(labels, tally.load.seconds)
+                if tally.load.max_error is not None:
+                    error.add_metric(labels, tally.load.max_error)
+        yield from (info, seconds, error)
 
     def _server(self) -> Iterator[Metric]:
         refused = CounterMetricFamily(

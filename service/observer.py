@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from service.tracing import RunTrace
+
 
 @dataclass(frozen=True, slots=True)
 class BatchReport:
@@ -18,11 +20,28 @@ class BatchReport:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class LoadReport:
+    """A version that has begun to answer: what its load took, and how far its proof was off.
+
+    ``max_error`` is the largest absolute difference from a recorded answer, None without a proof.
+    """
+
+    model: str
+    version: int
+    seconds: float
+    provider: str
+    max_error: float | None
+
+
 class Observer(Protocol):
     """Receives every event worth counting; called on the event loop, must not block or raise."""
 
     def model_state(self, model: str, version: int, state: str) -> None:
         """Note that a version of a model is now in ``state``."""
+
+    def loaded(self, report: LoadReport) -> None:
+        """Note what a load was like whose version stands now."""
 
     def request(
         self,
@@ -45,6 +64,9 @@ class Observer(Protocol):
     def batch(self, report: BatchReport) -> None:
         """Count one run of a model."""
 
+    def traced(self, run: RunTrace) -> None:
+        """Note a run that requests with recorded traces were part of."""
+
     def queue(self, model: str, version: int, rows: int) -> None:
         """Note how many rows of a model wait."""
 
@@ -63,6 +85,11 @@ class Observers:
         """Pass the event on."""
         for observer in self._observers:
             observer.model_state(model, version, state)
+
+    def loaded(self, report: LoadReport) -> None:
+        """Pass the event on."""
+        for observer in self._observers:
+            observer.loaded(report)
 
     def request(
         self,
@@ -87,6 +114,11 @@ class Observers:
         for observer in self._observers:
             observer.batch(report)
 
+    def traced(self, run: RunTrace) -> None:
+        """Pass the event on."""
+        for observer in self._observers:
+            observer.traced(run)
+
     def queue(self, model: str, version: int, rows: int) -> None:
         """Pass the event on."""
         for observer in self._observers:
@@ -104,6 +136,9 @@ class NullObserver:
     def model_state(self, model: str, version: int, state: str) -> None:
         """Ignore the event."""
 
+    def loaded(self, report: LoadReport) -> None:
+        """Ignore the event."""
+
     def request(
         self,
         model: str,
@@ -119,6 +154,9 @@ class NullObserver:
         """Ignore the event."""
 
     def batch(self, report: BatchReport) -> None:
+        """Ignore the event."""
+
+    def traced(self, run: RunTrace) -> None:
         """Ignore the event."""
 
     def queue(self, model: str, version: int, rows: int) -> None:

@@ -143,7 +143,10 @@ class Predictor:
                     for call, one in zip(calls, ran, strict=True)
                     for answer in answers(contract, one.outputs, call.rows)
                 ]
-            return Answered(live.name, live.version, predictions, ran[-1].timings)
+            timings = ran[-1].timings._replace(
+                preprocess=stages.seconds["preprocess"], postprocess=stages.seconds["postprocess"]
+            )
+            return Answered(live.name, live.version, predictions, timings)
 
     async def _calls(self, live: LiveModel, prepare: Prepare, deadline: float) -> list[Call]:
         """Read and stack the instances on a thread: pictures and long texts take milliseconds."""

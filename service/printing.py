@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -12,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from service.logs import printable
+from service.sources import Traced
 
 _BEST = 3
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
@@ -27,7 +29,7 @@ def _utf8(value: object) -> object:
         return value.encode(errors="backslashreplace").decode()
     if isinstance(value, Mapping):
         return {key: _utf8(member) for key, member in value.items()}
-    return [_utf8(member) for member in value] if isinstance(value, list) else value
+    return [_utf8(member) for member in value] if isinstance(value, list | tuple) else value
 
 
 def answer_line(file: str, answer: object) -> str:
@@ -39,6 +41,32 @@ def answer_line(file: str, answer: object) -> str:
     else:
         text = orjson.dumps(answer, option=_OPTIONS).decode()
     return printable(f"{file}: {text}")
+
+
+def setting_rows(traced: Sequence[Traced]) -> list[dict[str, object]]:
+    """Return settings as JSON can hold them."""
+    return [
+        {
+            "name": one.name,
+            "value": str(one.value) if isinstance(one.value, Path) else one.value,
+            "source": one.source.value,
+            "origin": one.origin,
+        }
+        for one in traced
+    ]
+
+
+def write_settings(traced: Sequence[Traced]) -> None:
+    """Write one line a setting, as onnxport.toml would have it, with its source behind it."""
+    lines = [(f"{row['name']} = {_toml(row['value'])}", row) for row in setting_rows(traced)]
+    width = max(len(line) for line, _ in lines)
+    for line, row in lines:
+        typer.echo(printable(f"{line:{width}}  # {row['origin'] or row['source']}"))
+
+
+def _toml(value: object) -> str:
+    """Return a value as TOML; for texts, numbers and lists that is how JSON has it."""
+    return orjson.dumps(_utf8(value)).decode()
 
 
 def proof_line(proof: Mapping[str, Any]) -> str:

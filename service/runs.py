@@ -11,6 +11,7 @@ from service.lane import Job, Outcome, Run, Stop
 from service.padding import Layout
 from service.scheduling import split_failed
 from service.tensors import Tensor, Tensors, split, stack
+from service.tracing import Trace
 
 # The stop that the model gets is one that `new_stop` made; what it looks like is their affair.
 RunEngine = Callable[[Tensors, Sequence[str], Any], dict[str, Tensor]]
@@ -32,12 +33,15 @@ class Hooks:
         on_moved: Why a model's runs have left the loop for good.
         on_stuck: Seconds that a run has gone on although it was told to end; for a run in the
             loop on the watchdog's thread, else on the loop.
+        on_traced: The recorded traces of the jobs of a run, its rows, and when it began and ended,
+            for runs with such jobs.
     """
 
     on_batch: Callable[[int, int, float], None] = _ignore
     on_queue: Callable[[int], None] = _ignore
     on_moved: Callable[[str], None] = _ignore
     on_stuck: Callable[[float], None] = _ignore
+    on_traced: Callable[[Sequence[Trace], int, float, float], None] = _ignore
 
 
 class Watch(Protocol):

@@ -58,12 +58,18 @@ class BatchPolicy:
 class Timings(NamedTuple):
     """Seconds a job waited and its batch ran, and the rows of that batch.
 
+    ``queued_at`` is when it began to wait, in monotonic seconds.  A request through the pipeline
+    has its seconds before and after, too.
+
     A tuple, as `Ran` is: one of each is made for every job, and a frozen dataclass costs thrice.
     """
 
     queue: float
     infer: float
     batch_rows: int
+    queued_at: float = 0.0
+    preprocess: float = 0.0
+    postprocess: float = 0.0
 
 
 class Ran(NamedTuple):

@@ -14,7 +14,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from service.access_settings import AccessSettings, Names
+from service.access_settings import SECRET, AccessSettings, Names
 from service.errors import ConfigurationError
 
 ENV_PREFIX = "ONNXPORT_"
@@ -158,6 +158,22 @@ class Settings(AccessSettings):
         "auto", description="JSON lines, text, or text only where a person looks on."
     )
     access_log: bool = Field(default=True, description="Write one line for every request.")
+    otlp_endpoint: str = Field(
+        "",
+        pattern=r"^(https?://.+)?$",
+        description="Where traces are sent, as OTLP over HTTP; nowhere if empty.",
+    )
+    otlp_headers: str = Field(
+        "",
+        description="Headers for it, as name=value,name=value.",
+        json_schema_extra=SECRET,
+    )
+    trace_ratio: float = Field(
+        1,
+        ge=0,
+        le=1,
+        description="How many traces that begin here are sent; a caller's own choice is kept.",
+    )
 
     @field_validator("threads", "workers", "memory_limit", mode="before")
     @classmethod
@@ -247,6 +263,12 @@ class Settings(AccessSettings):
             env_settings,
             *(InitSettingsSource(settings_cls, source) for source in weaker),
         )
+
+
+def is_secret(name: str) -> bool:
+    """Whether a setting's value must not be shown."""
+    extra = Settings.model_fields[name].json_schema_extra
+    return isinstance(extra, dict) and extra.get("secret") is True
 
 
 def setting_names() -> tuple[str, ...]:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.observer import BatchReport
+from service.observer import BatchReport, LoadReport
+from service.tracing import RunTrace
 
 _EXACT_SIZES = 128
 _DURATIONS = ("success", "fail", "queue", "input", "infer", "output")
@@ -140,6 +141,9 @@ class Statistics:
         else:
             self._known(model, version)
 
+    def loaded(self, report: LoadReport) -> None:
+        """Ignore what is no counter."""
+
     def request(
         self,
         model: str,
@@ -163,6 +167,9 @@ class Statistics:
         """Count one run."""
         batches = self._known(report.model, report.version).batches
         batches.setdefault(counted_size(report.rows), Duration()).add(report.seconds)
+
+    def traced(self, run: RunTrace) -> None:
+        """Ignore the event."""
 
     def queue(self, model: str, version: int, rows: int) -> None:
         """Ignore what is no counter."""

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
+from service.observer import LoadReport
+
 STAGES = ("queue", "preprocess", "infer", "postprocess", "total")
 _SECONDS = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
@@ -48,17 +50,31 @@ def _of_rows() -> Distribution:
     return Distribution(_ROWS)
 
 
+# What is shown before it first happens, so that rates begin at zero.
+OUTCOMES = (
+    "success", "cancelled", "deadline_exceeded", "engine_failure", "invalid_request", "overloaded",
+)  # fmt: skip
+REFUSALS = (
+    "invalid_request", "method_not_allowed", "model_not_found", "model_not_ready", "not_found",
+    "overloaded", "too_large", "too_slow",
+)  # fmt: skip
+
+
 @dataclass(slots=True)
 class ModelTally:
-    """The numbers of one version of a model; ``requests`` are keyed by outcome."""
+    """The numbers of one version of a model; ``requests`` are keyed by outcome.
 
-    requests: dict[str, int] = field(default_factory=lambda: {"success": 0})
+    ``load`` is what its load was like, None until it has answered.
+    """
+
+    requests: dict[str, int] = field(default_factory=lambda: dict.fromkeys(OUTCOMES, 0))
     rows: int = 0
     stages: dict[str, Distribution] = field(default_factory=dict)
     batch_rows: Distribution = field(default_factory=_of_rows)
     batch_seconds: Distribution = field(default_factory=_of_seconds)
     queue_rows: int = 0
     state: str = ""
+    load: LoadReport | None = None
 
     def request(self, outcome: str, rows: int, seconds: Mapping[str, float]) -> None:
         """Count one request; only successful ones enter the durations, errors are too quick."""
@@ -85,7 +101,7 @@ class Tallies:
         """Begin with nothing."""
         self.models: dict[tuple[str, int], ModelTally] = {}
         self.http: dict[tuple[str, int], int] = {}
-        self.refused: dict[str, int] = {}
+        self.refused: dict[str, int] = dict.fromkeys(REFUSALS, 0)
         self.active = 0
 
     def of(self, model: str, version: int) -> ModelTally:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
-from service import logs
+from service import tracing
 from service.audit import AuditLog
 from service.errors import AuditUnavailable, ServiceError
 from service.web.visit import Visit
@@ -64,7 +64,7 @@ class Auditor:
             "model": model,
             "caller": caller,
             "client": client,
-            "request_id": logs.request_id.get(),
+            "request_id": tracing.request_id(),
         }
         await self._noted(self._log, fields, "begun")
         try:

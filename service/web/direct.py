@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from service import logs
+from service import tracing
 from service.access import Identity, caller_name
 from service.errors import ServiceError
 from service.inference import Prediction
@@ -124,7 +124,11 @@ class DirectRoad:
     ) -> DirectCall:
         """Start to answer a call; ``respond`` gets status, headers and body, once."""
         visit = self.visits.open(
-            headers.get(b"x-request-id", b""), method="POST", path=target.path, client=client
+            headers.get(b"x-request-id", b""),
+            method="POST",
+            path=target.path,
+            client=client,
+            parent=headers.get(b"traceparent", b""),
         )
         visit.road = target.road
         visit.received = len(body)
@@ -179,7 +183,7 @@ class DirectCall:
 
     def _guarded(self, step: Callable[..., None], *arguments: object) -> None:
         """Take a step of the call; whatever it raises is answered."""
-        token = logs.request_id.set(self._visit.id.decode())
+        token = tracing.current.set(self._visit)
         caller = caller_name.set(self._visit.caller)
         try:
             step(*arguments)
@@ -194,7 +198,7 @@ class DirectCall:
             self._fail(500, internal_text(), {})
         finally:
             caller_name.reset(caller)
-            logs.request_id.reset(token)
+            tracing.current.reset(token)
 
     def _begin(self, target: Target, caller: Identity, body: bytes) -> None:
         road, visit = self._road, self._visit
@@ -238,6 +242,7 @@ class DirectCall:
             raise outcome
         call = self._call
         assert call is not None
+        self._visit.timings = outcome.timings
         self._visit.version = outcome.version
         coding = chosen(self._headers.get(b"accept-encoding")) or ""
         encoded = None
@@ -277,5 +282,5 @@ class DirectCall:
         visit.status, visit.sent = status, len(body)
         if visit.hashes is not None:
             visit.hashes.answered.update(body)
-        self._respond(status, [*head, (b"x-request-id", visit.id)], body)
+        self._respond(status, [*head, *visit.head()], body)
         self._road.visits.close(visit)

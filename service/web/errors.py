@@ -11,8 +11,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service import tracing
 from service.errors import Overloaded, QuotaExceeded, ServiceError, Unauthenticated
-from service.logs import printable, request_id
+from service.logs import printable
 from service.metrics import Metrics
 from service.web.encoding import ACCEPTED, UnsupportedEncoding
 from service.web.exchange import ERROR_CODE, MODEL
@@ -113,7 +114,7 @@ def internal_error() -> Response:
 
 def internal_text() -> str:
     """Return the text of such a 500."""
-    return f"internal error, the log has it under request id {request_id.get()}"
+    return f"internal error, the log has it under request id {tracing.request_id()}"
 
 
 def _headers(error: Exception, code: str) -> dict[str, str]:

@@ -30,6 +30,7 @@ VERSION = "onnxport.version"
 ROAD = "onnxport.road"
 PROBE = "onnxport.probe"
 ERROR_CODE = "onnxport.error"
+TIMINGS = "onnxport.timings"
 CALLER = "onnxport.caller"
 
 MAX_DECOMPRESSED_BYTES = 64 << 20

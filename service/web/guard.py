@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service import logs
+from service import tracing
 from service.access import caller_name
 from service.errors import ServiceError, TooLarge
 from service.web.errors import ErrorAnswers, error_response, internal_error
@@ -17,6 +17,7 @@ from service.web.exchange import (
     MODEL,
     PROBE,
     ROAD,
+    TIMINGS,
     VERSION,
     ClientGone,
     headers_of,
@@ -59,15 +60,17 @@ class Guard:
             await self._app(scope, receive, send)
             return
         client = scope.get("client")
+        headers = headers_of(scope)
         visit = self._visits.open(
-            headers_of(scope).get(b"x-request-id", b""),
+            headers.get(b"x-request-id", b""),
             method=scope["method"],
             path=scope["path"],
             client=client[0] if client else "",
+            parent=headers.get(b"traceparent", b""),
         )
-        token = logs.request_id.set(visit.id.decode())
+        token = tracing.current.set(visit)
         try:
-            await self._guarded(scope, receive, self._sending(send, visit), visit)
+            await self._guarded(scope, receive, self._sending(scope, send, visit), visit)
         finally:
             visit.caller = scope[CALLER].name if CALLER in scope else ""
             visit.road = scope.get(ROAD, visit.road)
@@ -76,7 +79,7 @@ class Guard:
             visit.version = scope.get(VERSION)
             visit.error = scope.get(ERROR_CODE, "")
             self._visits.close(visit)
-            logs.request_id.reset(token)
+            tracing.current.reset(token)
 
     async def _guarded(self, scope: Scope, receive: Receive, send: Send, visit: Visit) -> None:
         try:
@@ -126,11 +129,12 @@ class Guard:
 
         return counted
 
-    def _sending(self, send: Send, visit: Visit) -> Send:
+    def _sending(self, scope: Scope, send: Send, visit: Visit) -> Send:
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
                 visit.status = message["status"]
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", visit.id)]
+                visit.timings = scope.get(TIMINGS)
+                message["headers"] = [*message.get("headers", ()), *visit.head()]
             else:
                 body = message.get("body", b"")
                 visit.sent += len(body)

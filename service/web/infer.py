@@ -15,6 +15,7 @@ from service.web.encoding import MIN_PACKED_BYTES, chosen, pack
 from service.web.exchange import (
     MODEL,
     OFF_LOOP_BYTES,
+    TIMINGS,
     VERSION,
     WebParts,
     deadline_of,
@@ -63,6 +64,7 @@ class Infer:
             name, version, call.inputs, wanted=call.wanted, deadline=deadline
         )
         prediction = await while_connected(receive, work)
+        scope[TIMINGS] = prediction.timings
         scope[VERSION] = prediction.version
         await _answer(send, headers, await _encoded(call, prediction))
 

@@ -26,6 +26,7 @@ from service.web.content import Received, received
 from service.web.exchange import (
     MODEL,
     OFF_LOOP_BYTES,
+    TIMINGS,
     VERSION,
     Models,
     WebParts,
@@ -161,6 +162,7 @@ class Predict:
             work = self._answers.predict(name, version, call.instances, deadline=deadline)
         scope[MODEL] = name
         answered = await while_connected(receive, work)
+        scope[TIMINGS] = answered.timings
         scope[VERSION] = answered.version
         await send_answer(send, call.answer(answered), answered, received.event)
 

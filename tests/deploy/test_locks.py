@@ -13,7 +13,7 @@ from packaging.version import Version
 
 _ROOT = Path(__file__).parents[2]
 _PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^ ;]+)(?: ; (.*?))? *\\?$", re.MULTILINE)
-LOCKS = {"cpu": ("cpu",), "gpu": ("gpu",), "train": ("cpu", "train")}
+LOCKS = {"cpu": ("cpu", "jwt", "otel"), "gpu": ("gpu", "jwt", "otel"), "train": ("cpu", "train")}
 
 
 def lock(name: str) -> str:

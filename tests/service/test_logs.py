@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service import logs
+from service import logs, tracing
+from service.tracing import Trace
+from service.web.visit import Visit
 
 
 class Terminal(StringIO):
@@ -35,15 +37,16 @@ def restored() -> Iterator[None]:
 
 
 LOG = logging.getLogger("onnxport.test")
+ABOUT = {"request_id": "r", "trace_id": "t", "span_id": "s"}
 
 
 def test_json_lines_carry_time_level_and_request_id() -> None:
     """One object a line, with the id of the request that caused it."""
     stream = StringIO()
     logs.configure(stream=stream)
-    token = logs.request_id.set("abc")
+    token = tracing.current.set(Visit(b"abc", "GET", "/", ""))
     LOG.warning("caf\u00e9 %d", 7, extra={"fields": {"model": "m"}})
-    logs.request_id.reset(token)
+    tracing.current.reset(token)
     LOG.info("later")
     first, second = (json.loads(line) for line in stream.getvalue().splitlines())
     assert first["message"] == "caf\u00e9 7"
@@ -73,9 +76,9 @@ def test_text_for_a_terminal() -> None:
     """Time, level, message and fields on one line, warnings in colour."""
     stream = Terminal()
     logs.configure(stream=stream)
-    token = logs.request_id.set("abc")
+    token = tracing.current.set(Visit(b"abc", "GET", "/", ""))
     LOG.warning("two\nlines", extra={"fields": {"path": "/\x1b"}})
-    logs.request_id.reset(token)
+    tracing.current.reset(token)
     line = stream.getvalue()
     assert line.endswith(" two\\nlines path=/\\x1b request_id=abc\n")
     assert "\033[33mWARNING\033[0m" in line
@@ -119,10 +122,28 @@ def test_access_lines_can_be_quiet() -> None:
     """A quiet request is a line only at level debug."""
     stream = StringIO()
     logs.configure(stream=stream)
-    logs.access({"path": "/a"})
-    logs.access({"path": "/b"}, quiet=True)
+    logs.access({"path": "/a"}, ABOUT)
+    logs.access({"path": "/b"}, ABOUT, quiet=True)
     (line,) = stream.getvalue().splitlines()
-    assert json.loads(line)["path"] == "/a"
+    record = json.loads(line)
+    assert record["path"] == "/a"
+    assert ABOUT.items() <= record.items()
+
+
+def test_lines_of_a_request_carry_its_trace() -> None:
+    """So that a log and a trace of one request find each other."""
+    stream = StringIO()
+    logs.configure(stream=stream)
+    visit = Visit(b"r", "GET", "/", "", trace=Trace("a" * 32, "b" * 16, recorded=False))
+    token = tracing.current.set(visit)
+    try:
+        LOG.warning("within")
+    finally:
+        tracing.current.reset(token)
+    LOG.warning("without")
+    within, without = map(json.loads, stream.getvalue().splitlines())
+    assert (within["trace_id"], within["span_id"]) == ("a" * 32, "b" * 16)
+    assert "trace_id" not in without
 
 
 async def test_access_lines_are_written_when_the_turn_ends() -> None:
@@ -130,11 +151,11 @@ async def test_access_lines_are_written_when_the_turn_ends() -> None:
     stream = StringIO()
     logs.configure(stream=stream)
     for path in ("/a", "/b"):
-        logs.access({"path": path})
+        logs.access({"path": path}, ABOUT)
     assert not stream.getvalue()
     await asyncio.sleep(0)
     assert [json.loads(line)["path"] for line in stream.getvalue().splitlines()] == ["/a", "/b"]
-    logs.access({"path": "/c"})
+    logs.access({"path": "/c"}, ABOUT)
     logging.getLogger("onnxport.test").warning("later")
     *_, third, last = map(json.loads, stream.getvalue().splitlines())
     assert (third["path"], last["message"]) == ("/c", "later")
@@ -144,10 +165,10 @@ async def test_a_log_that_cannot_be_written_stops_nobody() -> None:
     """Lines are lost, as with every other record, and requests go on."""
     stream = StringIO()
     logs.configure(stream=stream)
-    logs.access({"path": "/a"})
+    logs.access({"path": "/a"}, ABOUT)
     stream.close()
     await asyncio.sleep(0)
-    logs.access({"path": "/b"})
+    logs.access({"path": "/b"}, ABOUT)
     logs.configure(stream=StringIO())
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from service.metrics import STATES, Metrics
-from service.observer import BatchReport, NullObserver, Observer, Observers
+from service.observer import BatchReport, LoadReport, NullObserver, Observer, Observers
 from service.registry import State
 
 MODEL = 'model_name="m",model_version="2"'
@@ -29,6 +29,7 @@ def test_metrics_are_an_observer() -> None:
         observer.refused("too_large")
         observer.batch(BatchReport("m", 1, 1, 1, 0.1))
         observer.queue("m", 1, 0)
+        observer.loaded(LoadReport("m", 1, 1.0, "cpu", None))
 
 
 def test_several_observers_hear_everything() -> None:
@@ -79,6 +80,8 @@ def test_rates_begin_at_zero() -> None:
     """A model that has answered nothing yet is on the page, so that a rate can be taken."""
     page = page_after()
     assert f'onnxport_requests_total{{{MODEL},outcome="success"}} 0.0' in page
+    assert f'onnxport_requests_total{{{MODEL},outcome="overloaded"}} 0.0' in page
+    assert 'onnxport_refused_total{reason="model_not_found"} 0.0' in page
     assert f"onnxport_rows_total{{{MODEL}}} 0.0" in page
     assert f"onnxport_batch_rows_count{{{MODEL}}} 0.0" in page
 
@@ -140,4 +143,26 @@ def test_two_servers_in_one_process_do_not_share() -> None:
     """Instruments belong to an application, not to the process."""
     one, other = Metrics("0"), Metrics("0")
     one.refused("too_large")
-    assert "too_large" not in other.render().decode()
+    assert 'onnxport_refused_total{reason="too_large"} 1.0' in one.render().decode()
+    assert 'onnxport_refused_total{reason="too_large"} 0.0' in other.render().decode()
+
+
+def test_what_a_load_was_like() -> None:
+    """Its seconds, its provider, and how far the proof was off, if there was one."""
+    metrics = Metrics("0", onnxruntime="1.2")
+    metrics.loaded(LoadReport("m", 2, 1.5, "cuda", 1e-4))
+    metrics.loaded(LoadReport("bare", 1, 0.5, "cpu", None))
+    page = metrics.render().decode()
+    assert f'onnxport_model_info{{{MODEL},provider="cuda"}} 1.0' in page
+    assert f"onnxport_model_load_seconds{{{MODEL}}} 1.5" in page
+    assert f"onnxport_verification_max_error{{{MODEL}}} 0.0001" in page
+    assert page.count("onnxport_verification_max_error{") == 1
+    assert 'onnxruntime="1.2"' in page
+
+
+def test_names_that_kserve_dashboards_ask_for() -> None:
+    """The whole of a request is its predict; V2 has no other stage."""
+    page = page_after(requests=2)
+    assert f"request_predict_seconds_count{{{MODEL}}} 2.0" in page
+    assert f"request_predict_seconds_sum{{{MODEL}}} 0.04" in page
+    assert "request_preprocess_seconds_count" not in page

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.metrics import STATES, Metrics
-from service.observer import BatchReport, Observers
+from service.observer import BatchReport, LoadReport, Observers
 from service.snapshots import Snapshot, bury, merge, nothing, prune
 from service.statistics import History, Statistics
 
@@ -88,6 +88,20 @@ def test_a_version_is_in_its_worst_state() -> None:
     for state in STATES:
         shown = float(state == "LOADING")
         assert f'onnxport_model_state{{{MODEL},state="{state}"}} {shown}' in text
+
+
+def test_a_load_is_as_slow_as_the_slowest() -> None:
+    """And the proof as far off as the farthest; a sum of them would mean nothing."""
+
+    def loaded(seconds: float, error: float) -> Snapshot:
+        metrics = Metrics("1.2.3")
+        metrics.loaded(LoadReport("m", 2, seconds, "cpu", error))
+        return {"families": metrics.snapshot(), "statistics": []}
+
+    text = page(merge({1: loaded(1.0, 0.25), 2: loaded(2.0, 0.125)}, nothing()))
+    assert f"onnxport_model_load_seconds{{{MODEL}}} 2.0" in text
+    assert f"onnxport_verification_max_error{{{MODEL}}} 0.25" in text
+    assert f'onnxport_model_info{{{MODEL},provider="cpu"}} 1.0' in text
 
 
 def test_the_latest_inference_is_the_latest() -> None:

@@ -138,11 +138,11 @@ def _ort_format(folder: Path) -> None:
     graphs.to_ort_format(model, folder / "model.onnx")
 
 
-def _weights(values: object, **changes: object) -> TensorProto:
+def _weights(values: object, **changes: Any) -> TensorProto:
     tensor = numpy_helper.from_array(np.asarray(values, np.float32), "w")
     if "dims" in changes:
         del tensor.dims[:]
-        tensor.dims.extend(changes["dims"])  # type: ignore[arg-type]
+        tensor.dims.extend(changes["dims"])
     if "data_type" in changes:
         tensor.data_type = changes["data_type"]
     return tensor

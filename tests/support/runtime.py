@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from service.engine import Stop
-from service.observer import BatchReport
+from service.observer import BatchReport, LoadReport
 from service.tensors import Tensor, Tensors, TensorSpec
+from service.tracing import RunTrace
 
 
 async def settle() -> None:
@@ -129,6 +130,12 @@ class Witness:
     def batch(self, report: BatchReport) -> None:
         """Remember the run."""
         self.batches.append(report)
+
+    def loaded(self, report: LoadReport) -> None:
+        """Ignore the event."""
+
+    def traced(self, run: RunTrace) -> None:
+        """Ignore the event."""
 
     def queue(self, model: str, version: int, rows: int) -> None:
         """Remember the length."""
