@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from service import __version__
+from service import __version__, nvml
 from service.batcher import BatchPolicy
 from service.cpu import usable_cores
 from service.engine import EngineOptions
@@ -79,7 +79,7 @@ def make_core(settings: Settings, found: Sequence[Found], member: Member | None 
     inputs = ThreadPoolExecutor(threads, thread_name_prefix="inputs")
     # Where one load takes long, others go on beside it.
     loads = ThreadPoolExecutor(max(2, threads), thread_name_prefix="loads")
-    metrics, statistics = Metrics(__version__), Statistics()
+    metrics, statistics = Metrics(__version__, nvml.devices), Statistics()
     observer = Observers(metrics, statistics, *([member] if member else ()))
     control = control_of(settings)
     registry = Registry(
@@ -154,7 +154,7 @@ def load_options(settings: Settings) -> LoadOptions:
     """Return how models are opened and what they must prove."""
     providers = ("auto",) if settings.providers == "auto" else tuple(settings.providers)
     return LoadOptions(
-        EngineOptions(providers),
+        EngineOptions(providers, strict_placement=settings.strict_placement),
         verify=settings.verify,
         max_rows=settings.max_batch_rows,
         profile=settings.profile,
@@ -205,6 +205,7 @@ def create_app(
         connections=settings.max_connections,
         bytes_in_flight=settings.max_bytes_in_flight,
     )
+    app.state.health = core.registry.health
     parts = make_parts(core, options)
     set_up(app, parts, core.metrics, limits=limits, access_log=settings.access_log)
     return app

@@ -5,7 +5,6 @@ A driver or a library that does not fit may hang or end the process, which then 
 
 from __future__ import annotations
 
-import ctypes
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,19 +12,10 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import orjson
 
-from service import modelfile
+from service import cuda, modelfile
 from service.engine import EngineOptions, OrtEngine
 from service.errors import ServiceError
 
-# What the CUDA provider is linked against, and cuDNN, without which it cannot convolve.
-_CUDA_NEEDS = (
-    "libcublasLt.so.13",
-    "libcublas.so.13",
-    "libcurand.so.10",
-    "libcudart.so.13",
-    "libcudnn.so.9",
-    "libcuda.so.1",
-)
 _MAPS = Path("/proc/self/maps")
 _VENDOR = ("libcu", "libnv")
 
@@ -41,7 +31,8 @@ def attempt(provider: str) -> dict[str, object]:
             _run(Path(folder) / "trial.onnx", provider)
     except ServiceError as error:
         reason = str(error)
-    missing = _missing() if reason and provider == "cuda" else {}
+    asked = (*cuda.LIBRARIES, cuda.DRIVER) if reason and provider == "cuda" else ()
+    missing = cuda.missing_libraries(asked)
     return {"loads": not reason, "reason": reason, "missing": missing, "libraries": _mapped()}
 
 
@@ -50,16 +41,6 @@ def _run(file: Path, provider: str) -> None:
     engine = OrtEngine(str(file), EngineOptions((provider,)))
     engine.run({"x": np.ones((1, 1, 4, 4), np.float32)}, ["y"])
     engine.close()
-
-
-def _missing() -> dict[str, str]:
-    found = {}
-    for name in _CUDA_NEEDS:
-        try:
-            ctypes.CDLL(name)
-        except OSError as error:
-            found[name] = str(error)
-    return found
 
 
 def _mapped(maps: Path = _MAPS) -> list[str]:

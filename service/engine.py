@@ -17,16 +17,24 @@ import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from service.bfloat import bfloats_of, run_bfloats
-from service.errors import BundleError, EngineFailure, InvalidRequest
+from service.errors import (
+    BundleError,
+    DeviceLost,
+    EngineFailure,
+    InvalidRequest,
+    OutOfMemory,
+    ServiceError,
+)
+from service.faults import fault_of
 from service.graph import as_array, input_spec, output_spec
 from service.memory import outgrows
+from service.providers import PROVIDERS
 from service.session import (
-    PROVIDERS,
     EngineOptions,
+    Opened,
     arenas_of,
     open_session,
     read_back,
-    short_name,
     shrink,
     shrinking,
 )
@@ -35,21 +43,20 @@ from service.tensors import Tensor, Tensors, TensorSpec
 # The rest of the service takes these from here, where the environment is set first.
 __all__ = ["PROVIDERS", "Engine", "EngineOptions", "OrtEngine", "version"]
 
-# What the texts of ONNX Runtime's own troubles hold: no memory, and a run that was told to end.
-_NOT_THE_VALUES = ("BFCArena", "bad_alloc", "llocat", "terminate")
-
 
 class Stop:
     """Ends a run from another thread, before the next node of its graph.
 
-    It may serve several runs; once used, it ends every run at its beginning.
+    It may serve several runs; once used, it ends every run at its beginning.  With ``give_back``
+    these runs end with the memory given back that is free then.
     """
 
-    __slots__ = ("options",)
+    __slots__ = ("give_back", "options")
 
     def __init__(self) -> None:
         """Begin unused."""
         self.options = ort.RunOptions()
+        self.give_back = False
 
     @property
     def stopped(self) -> bool:
@@ -105,7 +112,8 @@ class OrtEngine:
         ``any_shape`` names the inputs and outputs whose number of axes the file leaves open, None
         if that is not known.
         """
-        session = open_session(path, options)
+        opened = open_session(path, options)
+        session = opened.session
         try:
             specs = [
                 *(input_spec(node, any_shape=any_shape) for node in session.get_inputs()),
@@ -122,8 +130,8 @@ class OrtEngine:
             raise BundleError("the graph has no outputs")
         self._bfloats = bfloats_of(specs, self._outputs)
         self._datatypes = {spec.name: spec.datatype for spec in self._outputs}
-        self._provider = short_name(session.get_providers()[0])
-        self._session: ort.InferenceSession | None = session
+        self._provider = opened.outcome.used
+        self._opened: Opened | None = opened
         self._options = options
         self._usual_bytes: float = math.inf
         self._arenas = arenas_of(self._provider, options)
@@ -151,10 +159,10 @@ class OrtEngine:
 
     def as_opened(self) -> dict[str, object]:
         """Return what ONNX Runtime itself says it runs with, as plain values."""
-        session = self._session
-        if session is None:
+        opened = self._opened
+        if opened is None:
             raise EngineFailure("the engine is closed")
-        return read_back(session, self._options)
+        return read_back(opened, self._options)
 
     def warm_up(self, batches: Iterable[Tensors]) -> None:
         """Run each of these once, and take the largest for the most that is usual.
@@ -179,7 +187,7 @@ class OrtEngine:
         beyond = outgrows(_bytes_of(inputs), self._usual_bytes)
         if stop is None:
             return self._run(inputs, wanted, self._shrinking if beyond else None)
-        if beyond:
+        if beyond or stop.give_back:
             shrink(stop.options, self._arenas)
         return self._run(inputs, wanted, stop.options)
 
@@ -206,9 +214,10 @@ class OrtEngine:
     def _run(
         self, inputs: Tensors, wanted: Sequence[str], options: ort.RunOptions | None
     ) -> dict[str, Tensor]:
-        session = self._session
-        if session is None:
+        opened = self._opened
+        if opened is None:
             raise EngineFailure("the engine is closed")
+        session = opened.session
         try:
             if self._bfloats:
                 values = run_bfloats(session, inputs, wanted, self._bfloats, options)
@@ -216,17 +225,26 @@ class OrtEngine:
                 values = session.run(list(wanted), dict(inputs), options)
         # ONNX Runtime raises types of its own and plain RuntimeError, MemoryError and others.
         except Exception as error:
-            if _refuses_values(error, self._provider):
-                raise InvalidRequest("the model refuses these input values") from error
-            raise EngineFailure("the model failed on this input") from error
+            raise self._translated(error) from error
         return {
             name: as_array(value, self._datatypes[name])
             for name, value in zip(wanted, values, strict=True)
         }
 
+    def _translated(self, error: Exception) -> ServiceError:
+        """Return what callers hear of an error of ONNX Runtime."""
+        fault = fault_of(str(error), type(error).__name__)
+        if fault == "device" and self._provider != "cpu":
+            return DeviceLost(f"the device of provider '{self._provider}' is lost")
+        if fault == "memory":
+            return OutOfMemory("the model asks for more memory than there is")
+        if fault == "other" and _refuses_values(error, self._provider):
+            return InvalidRequest("the model refuses these input values")
+        return EngineFailure("the model failed on this input")
+
     def close(self) -> None:
         """Drop the session; its memory goes when the last run has ended."""
-        self._session = None
+        self._opened = None
 
 
 def version() -> str:
@@ -246,7 +264,7 @@ def _refuses_values(error: Exception, provider: str) -> bool:
     if provider != "cpu" or not isinstance(error, (ort_errors.Fail, ort_errors.RuntimeException)):
         return False
     text = str(error)
-    return "while running" in text and not any(mark in text for mark in _NOT_THE_VALUES)
+    return "while running" in text and "llocat" not in text
 
 
 def _bytes_of(inputs: Tensors) -> int:

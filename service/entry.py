@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from types import TracebackType
+from typing import Any
 
 from service.batcher import Batcher, BatchPolicy, Hooks, Model
+from service.device import DeviceHealth, on_device
 from service.engine import Engine, Stop
-from service.errors import ModelNotReady, ServiceError
+from service.errors import DeviceLost, ModelNotReady, ServiceError
 from service.lifecycle import IN_PROGRESS, LEAVING, LEGAL_MOVES, ModelView, State
 from service.loader import Loaded, LoadOptions, options_for
 from service.logs import printable
@@ -64,6 +66,7 @@ class Means:
     runs: Executor
     observer: Observer
     watchdog: Watchdog = field(default_factory=Watchdog)
+    health: DeviceHealth = field(default_factory=DeviceHealth)
 
 
 class Lease:
@@ -140,6 +143,14 @@ class Entry:
     def report(self) -> None:
         """Tell the observer the state."""
         self._means.observer.model_state(self.found.name, self.found.version, self.state)
+        if self.state is State.READY and self._live is not None:
+            runtime = runtime_of(self._live.loaded)
+            self._means.observer.placement(
+                self.found.name,
+                self.found.version,
+                nodes=runtime.get("nodes", {}),
+                fell_back=bool(runtime.get("fell_back")),
+            )
 
     async def load(self) -> None:
         """Open and prove the version: READY, or FAILED with a reason; raises only surprises."""
@@ -155,6 +166,8 @@ class Entry:
                 means.loads, means.load, self.found, options, on_step
             )
         except ServiceError as error:
+            if isinstance(error, DeviceLost):
+                means.health.lose(str(error))
             self._fail(str(error))
             return
         except (OSError, MemoryError) as error:
@@ -174,7 +187,17 @@ class Entry:
     def _answer_with(self, loaded: Loaded) -> None:
         found = self.found
         self._batching = self._policy(loaded)
+        loaded = replace(
+            loaded,
+            engine=on_device(
+                loaded.engine,
+                self._means.health,
+                max_rows=self._batching.max_rows,
+                batchable=self._batching.batchable,
+            ),
+        )
         batcher = self._batcher(loaded, self._batching)
+        self._tell_fallback(runtime_of(loaded))
         notes = loaded.info.get("notes")
         info = {**loaded.info, "notes": [*(notes if isinstance(notes, list) else ()), *found.notes]}
         terms = Terms.of(loaded.contract)
@@ -182,6 +205,19 @@ class Entry:
             found.name, found.version, replace(loaded, info=info), batcher, terms
         )
         self._move(State.READY)
+
+    def _tell_fallback(self, runtime: Mapping[str, Any]) -> None:
+        """Say which provider stands in for the one that was asked for, and why."""
+        if runtime.get("fell_back"):
+            reasons = runtime.get("providers_unavailable", {})
+            why = "; ".join(f"provider '{name}': {reason}" for name, reason in reasons.items())
+            _log.warning(
+                "model %s version %d: runs on '%s' instead: %s",
+                self.found.name,
+                self.found.version,
+                runtime.get("provider"),
+                printable(why),
+            )
 
     def _policy(self, loaded: Loaded) -> BatchPolicy:
         policy, batchable = self._means.policy, loaded.contract.batchable
@@ -233,6 +269,15 @@ class Entry:
                 "model %s version %d: %s%s", self.found.name, self.found.version, state, beside
             )
 
+    @property
+    def on_device(self) -> bool:
+        """Whether it answers from a device that can be lost."""
+        return self.state is State.READY and self._provider != "cpu"
+
+    @property
+    def _provider(self) -> str:
+        return self._live.loaded.engine.provider if self._live else "cpu"
+
     def lease(self) -> Lease:
         """Hold the version open while it answers; raises ModelNotReady with its state."""
         if self._live is None or self.state is not State.READY:
@@ -266,6 +311,12 @@ class Entry:
             # Not on the pool of the loads: a long load must not keep this memory from the next.
             await asyncio.to_thread(_close, live.loaded.engine)
         self._move(State.UNLOADED)
+
+
+def runtime_of(loaded: Loaded) -> Mapping[str, Any]:
+    """Return what model-info says of the session; nothing where a loader says nothing."""
+    runtime = loaded.info.get("runtime")
+    return runtime if isinstance(runtime, Mapping) else {}
 
 
 def _close(engine: Engine) -> None:

@@ -127,8 +127,16 @@ def options_for(found: Found, options: LoadOptions) -> LoadOptions:
             intra_op_threads=options.cores if profile == "latency" else 1,
             session={**options.engine.session, **rules.ort.session},
             provider={**options.engine.provider, **rules.ort.provider},
+            by_provider={**options.engine.by_provider, **rules.ort.providers},
+            providers=rules.providers or options.engine.providers,
+            strict_placement=_either(rules.strict_placement, options.engine.strict_placement),
+            cuda_graphs=_either(rules.cuda_graphs, options.engine.cuda_graphs),
         ),
     )
+
+
+def _either(own: bool | None, default: bool) -> bool:  # noqa: FBT001 - two of a kind
+    return default if own is None else own
 
 
 def _subject(

@@ -161,6 +161,11 @@ class Member:
     def queue(self, model: str, version: int, rows: int) -> None:
         """Ignore what is no counter."""
 
+    def placement(
+        self, model: str, version: int, *, nodes: Mapping[str, int], fell_back: bool
+    ) -> None:
+        """Ignore what comes with a change of state."""
+
 
 class SharedModels:
     """The models as all workers together have them: as bad as the worst."""

@@ -48,6 +48,14 @@ class Observer(Protocol):
     def queue(self, model: str, version: int, rows: int) -> None:
         """Note how many rows of a model wait."""
 
+    def placement(
+        self, model: str, version: int, *, nodes: Mapping[str, int], fell_back: bool
+    ) -> None:
+        """Note how many nodes of a model's graph each provider runs.
+
+        ``fell_back`` says that another provider does the work than the first that was asked for.
+        """
+
 
 class Observers:
     """Several observers as one; each hears of every event, in order."""
@@ -89,6 +97,13 @@ class Observers:
         for observer in self._observers:
             observer.queue(model, version, rows)
 
+    def placement(
+        self, model: str, version: int, *, nodes: Mapping[str, int], fell_back: bool
+    ) -> None:
+        """Pass the event on."""
+        for observer in self._observers:
+            observer.placement(model, version, nodes=nodes, fell_back=fell_back)
+
 
 class NullObserver:
     """An observer that notes nothing, for uses without metrics such as the command line."""
@@ -114,4 +129,9 @@ class NullObserver:
         """Ignore the event."""
 
     def queue(self, model: str, version: int, rows: int) -> None:
+        """Ignore the event."""
+
+    def placement(
+        self, model: str, version: int, *, nodes: Mapping[str, int], fell_back: bool
+    ) -> None:
         """Ignore the event."""

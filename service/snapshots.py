@@ -3,13 +3,14 @@
 A snapshot has ``families``, each ``{name, type, help, samples: [[name, labels, value]]}`` in
 Prometheus' sense, and ``statistics``, rows of ``[model, version, counters]`` where a counter is a
 number or a list ``[count, ns]``.  Counters and histograms are sums over all workers there have
-been, gauges over the living; a version's state is the worst; what describes a process carries its
-worker's number.
+been, gauges over the living; a version's state is the worst; what all workers say of the same thing
+is the largest of what they say; what describes a process carries its worker's number.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from operator import add
 from typing import Any, Final
 
 from service.fleet import worst
@@ -21,6 +22,11 @@ Key = tuple[str, tuple[tuple[str, str], ...]]
 
 CUMULATIVE: Final = frozenset({"counter", "histogram"})
 STATE_FAMILY: Final = "onnxport_model_state"
+# What each worker says of the graph or the device that all of them have.
+_OF_ALL: Final = frozenset({
+    "onnxport_model_nodes", "onnxport_model_fallback",
+    "onnxport_device_memory_bytes", "onnxport_device_memory_used_bytes",
+})  # fmt: skip
 _OF_A_PROCESS: Final = ("process_", "python_")
 _LATEST: Final = "last_inference"
 
@@ -40,7 +46,10 @@ def merge(live: Mapping[int, Snapshot], past: Snapshot) -> Snapshot:
         _add_family(families, family)
     for name, family in families.items():
         samples = family["samples"]
-        family["samples"] = _worst_states(samples) if name == STATE_FAMILY else _summed(samples)
+        if name == STATE_FAMILY:
+            family["samples"] = _worst_states(samples)
+        else:
+            family["samples"] = _summed(samples, max if name in _OF_ALL else add)
     rows = [row for one in (*live.values(), past) for row in one["statistics"]]
     return {"families": list(families.values()), "statistics": _add_rows(rows)}
 
@@ -87,13 +96,15 @@ def _add_family(families: dict[str, Family], family: Family) -> None:
         held["samples"] += family["samples"]
 
 
-def _summed(samples: Sequence[Sample]) -> list[Sample]:
+def _summed(
+    samples: Sequence[Sample], joined: Callable[[float, float], float] = add
+) -> list[Sample]:
     """Return one sample a series, in the order in which they first appeared."""
     sums: dict[Key, Sample] = {}
     for name, labels, value in samples:
         key = (name, tuple(sorted(labels.items())))
         if key in sums:
-            sums[key][2] += value
+            sums[key][2] = joined(sums[key][2], value)
         else:
             sums[key] = [name, labels, value]
     return list(sums.values())

@@ -167,6 +167,11 @@ class Statistics:
     def queue(self, model: str, version: int, rows: int) -> None:
         """Ignore what is no counter."""
 
+    def placement(
+        self, model: str, version: int, *, nodes: Mapping[str, int], fell_back: bool
+    ) -> None:
+        """Ignore what is in model-info."""
+
     def _known(self, model: str, version: int) -> Counters:
         return self._counters.setdefault((model, version), Counters())
 

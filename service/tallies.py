@@ -59,6 +59,8 @@ class ModelTally:
     batch_seconds: Distribution = field(default_factory=_of_seconds)
     queue_rows: int = 0
     state: str = ""
+    nodes: dict[str, int] = field(default_factory=dict)
+    fell_back: bool = False
 
     def request(self, outcome: str, rows: int, seconds: Mapping[str, float]) -> None:
         """Count one request; only successful ones enter the durations, errors are too quick."""

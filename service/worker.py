@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import ctypes
 import logging
+import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
@@ -20,6 +22,7 @@ from service.app import control_of, create_app, first_models, open_warning
 from service.blackbox import BlackBox
 from service.children import ignore_signals
 from service.control import Closed, Go, Message, Prepared, Stop, Taken, Unable, Up
+from service.device import DeviceHealth
 from service.errors import ControlBroken, ServiceError
 from service.guarded import Quarantine
 from service.link import Link
@@ -31,6 +34,9 @@ from service.web.edge import Edge
 _log = logging.getLogger("onnxport.worker")
 _AT_ONCE: Final = 64
 _PR_SET_PDEATHSIG: Final = 1
+# What the supervisor sees of a worker whose device is lost, as sysexits.h calls a failed system.
+EXIT_DEVICE_LOST: Final = 71
+_LAST_WORDS: Final = 5.0
 
 
 class Intake:
@@ -125,15 +131,21 @@ class WorkerServer(uvicorn.Server):
     """uvicorn's server over connections that are handed over; signals are the supervisor's."""
 
     def __init__(
-        self, config: uvicorn.Config, edge: Edge, member: Member, source: socket.socket
+        self,
+        config: uvicorn.Config,
+        edge: Edge,
+        member: Member,
+        source: socket.socket,
+        health: DeviceHealth | None = None,
     ) -> None:
-        """Keep what it serves and where connections come from."""
+        """Keep what it serves, where connections come from, and the device that it stands on."""
         super().__init__(config)
         self._edge = edge
         self._member = member
         self._source = source
         self._intake: Intake | None = None
         self._may_go = asyncio.Event()
+        self._health = health or DeviceHealth()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -142,6 +154,7 @@ class WorkerServer(uvicorn.Server):
 
     async def run_until_stopped(self) -> None:
         """Serve until the supervisor says Stop or is no more."""
+        self._health.on_loss(self._end_without_device)
         listening = asyncio.create_task(self._listen())
         reporting_ = asyncio.create_task(self._member.report())
         try:
@@ -150,6 +163,16 @@ class WorkerServer(uvicorn.Server):
         finally:
             listening.cancel()
             reporting_.cancel()
+
+    def _end_without_device(self, reason: str) -> None:
+        """End soon, on whatever thread: the supervisor starts another process in this place."""
+        del reason
+        self.should_exit = True
+        grace = float(self.config.timeout_graceful_shutdown or 0)
+        # A call into the device may never come back, and would keep the process from its end.
+        timer = threading.Timer(grace + _LAST_WORDS, os._exit, [EXIT_DEVICE_LOST])
+        timer.daemon = True
+        timer.start()
 
     async def _listen(self) -> None:
         await self._member.link.listen(self._hear)
@@ -213,14 +236,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # A folder that may not be read, a disk that fails.
         link.say(Unable("internal", str(error)))
         sys.exit(1)
-    config = server_config(app, settings)
     link.say(_prepared(settings, found, member))
+    serve_app(app, settings, member, source)
+
+
+def serve_app(
+    app: Any,  # noqa: ANN401 - FastAPI is imported by `service.app` alone
+    settings: Settings,
+    member: Member,
+    source: socket.socket,
+) -> None:
+    """Serve until the supervisor says Stop; a lost device ends the process with its own code."""
+    config = server_config(app, settings)
+    health: DeviceHealth = app.state.health
 
     async def serve() -> None:
-        await WorkerServer(config, app.state.edge, member, source).run_until_stopped()
+        server = WorkerServer(config, app.state.edge, member, source, health)
+        await server.run_until_stopped()
 
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         runner.run(serve())
+    if health.reason:
+        # Not the usual way: what a driver does at the end of a process needs the device.
+        logging.shutdown()
+        os._exit(EXIT_DEVICE_LOST)
 
 
 def server_config(app: Callable[..., Any], settings: Settings) -> uvicorn.Config:

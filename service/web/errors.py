@@ -29,7 +29,10 @@ STATUS: Mapping[str, int] = {
     "model_not_ready": 503,
     "overloaded": 503,
     "control_disabled": 503,
+    "device_full": 503,
+    "device_lost": 503,
     "deadline_exceeded": 504,
+    "out_of_memory": 507,
 }
 _BEFORE_A_MODEL = frozenset({"model_not_found", "model_not_ready"})
 _log = logging.getLogger("onnxport.web")

@@ -104,6 +104,7 @@ class Witness:
     refusals: list[str] = field(default_factory=list)
     batches: list[BatchReport] = field(default_factory=list)
     queues: list[int] = field(default_factory=list)
+    placements: list[tuple[str, dict[str, int], bool]] = field(default_factory=list)
 
     def model_state(self, model: str, version: int, state: str) -> None:
         """Remember the state."""
@@ -132,6 +133,12 @@ class Witness:
     def queue(self, model: str, version: int, rows: int) -> None:
         """Remember the length."""
         self.queues.append(rows)
+
+    def placement(
+        self, model: str, version: int, *, nodes: Mapping[str, int], fell_back: bool
+    ) -> None:
+        """Remember it."""
+        self.placements.append((model, dict(nodes), fell_back))
 
 
 def write_distribution(site: Path, name: str) -> None:
