@@ -23,9 +23,11 @@ from service.errors import (
     EngineFailure,
     InvalidRequest,
     OutOfMemory,
+    ProviderUnavailable,
     ServiceError,
 )
 from service.faults import fault_of
+from service.fixed import FixedRuns, Place, why_not_recorded
 from service.graph import as_array, input_spec, output_spec
 from service.memory import outgrows
 from service.providers import PROVIDERS
@@ -33,6 +35,8 @@ from service.session import (
     EngineOptions,
     Opened,
     arenas_of,
+    device_of,
+    on_cpu,
     open_session,
     read_back,
     shrink,
@@ -41,7 +45,7 @@ from service.session import (
 from service.tensors import Tensor, Tensors, TensorSpec
 
 # The rest of the service takes these from here, where the environment is set first.
-__all__ = ["PROVIDERS", "Engine", "EngineOptions", "OrtEngine", "version"]
+__all__ = ["PROVIDERS", "Engine", "EngineOptions", "OrtEngine", "on_cpu", "version"]
 
 
 class Stop:
@@ -136,6 +140,19 @@ class OrtEngine:
         self._usual_bytes: float = math.inf
         self._arenas = arenas_of(self._provider, options)
         self._shrinking = shrinking(self._arenas)
+        self._fixed = self._recorded(opened, options)
+
+    def _recorded(self, opened: Opened, options: EngineOptions) -> FixedRuns | None:
+        """Return what replays runs, where that is wished for and the device does the work."""
+        if not options.cuda_graphs or self._provider != "cuda":
+            return None
+        reason = why_not_recorded(
+            (*self._inputs, *self._optional_inputs), self._outputs, opened.outcome.placement
+        )
+        if reason:
+            raise ProviderUnavailable(f"cuda_graphs: {reason}")
+        device = Place("cuda", device_of(options))
+        return FixedRuns(opened.session, self._inputs, self._outputs, device)
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -172,6 +189,8 @@ class OrtEngine:
         names = [spec.name for spec in self._outputs]
         largest = 0
         for batch in batches:
+            if self._fixed is not None:
+                self._fixed.prepare(len(next(iter(batch.values()))))
             # The first gives back what a proof or a calibration with larger ones has left.
             self._run(batch, names, None if largest else self._shrinking)
             largest = max(largest, _bytes_of(batch))
@@ -219,7 +238,9 @@ class OrtEngine:
             raise EngineFailure("the engine is closed")
         session = opened.session
         try:
-            if self._bfloats:
+            if self._fixed is not None:
+                values = self._fixed.run(inputs, wanted, options)
+            elif self._bfloats:
                 values = run_bfloats(session, inputs, wanted, self._bfloats, options)
             else:
                 values = session.run(list(wanted), dict(inputs), options)

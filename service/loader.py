@@ -11,10 +11,11 @@ from service import engine as engines
 from service import modelfile
 from service.bundle import GOLDEN_FILE, REPORTS, Bundle, entry_of, read_bundle
 from service.contract import Contract, InputContract, OutputContract, TensorPipeline
-from service.engine import Engine, EngineOptions, OrtEngine
+from service.engine import Engine, EngineOptions, OrtEngine, on_cpu
 from service.errors import BundleError, VerificationFailed
 from service.golden import Golden
 from service.golden import load as load_golden
+from service.likeness import compare
 from service.modelfile import ModelInfo
 from service.pipeline import Pipeline, make_pipeline
 from service.prober import Probe, probe
@@ -94,7 +95,8 @@ def load_model(found: Found, options: LoadOptions, on_step: Callable[[str], None
         "batching": proved.batching,
         "tuning": tuning.as_json(),
         "verification": proved.verification,
-        "runtime": _runtime(engine, options),
+        "runtime": _runtime(engine, options)
+        | _difference(found, engine, options, proved, pipeline),
         "load_seconds": round(time.monotonic() - started, 3),
     }
     return Loaded(proved.contract, pipeline, engine, info, showcase, tuning)
@@ -108,6 +110,20 @@ def _runtime(engine: OrtEngine, options: LoadOptions) -> dict[str, object]:
         **engine.as_opened(),
         "onnxruntime": engines.version(),
     }
+
+
+def _difference(
+    found: Found, engine: OrtEngine, options: LoadOptions, proved: _Proved, pipeline: Pipeline
+) -> dict[str, object]:
+    """Return how far the golden answers of a device are from the CPU's; nothing on the CPU."""
+    if engine.provider == "cpu" or proved.golden is None:
+        return {}
+    cpu = OrtEngine(str(found.model_file), on_cpu(options.engine))
+    try:
+        seen = compare(proved.contract, proved.golden, pipeline, (engine, cpu))
+    finally:
+        cpu.close()
+    return {"difference_to_cpu": seen.as_json()}
 
 
 def options_for(found: Found, options: LoadOptions) -> LoadOptions:

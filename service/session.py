@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
@@ -39,6 +39,7 @@ _DEFAULTS: Mapping[str, Mapping[str, str]] = {
 }
 # Weights outside the arena, so that it can shrink after a run that was too large.
 _CUDA_ENTRIES = {"session.use_device_allocator_for_initializers": "1"}
+_NO_CPU = "session.disable_cpu_ep_fallback"
 _RECORD = "session.record_ep_graph_assignment_info"
 # Spinning for longer burns a core and gains nothing, see docs/tuning.md.
 SPIN_MICROSECONDS = 200
@@ -87,6 +88,19 @@ class EngineOptions:
         return int(self.session.get("intra_op_num_threads", self.intra_op_threads))
 
 
+def on_cpu(options: EngineOptions) -> EngineOptions:
+    """Return the options of the same session on the CPU alone."""
+    session = {name: v for name, v in options.session.items() if name != _NO_CPU}
+    return replace(
+        options,
+        providers=("cpu",),
+        session=session,
+        provider={},
+        by_provider={},
+        cuda_graphs=False,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Opened:
     """A session, what became of the wish for providers, and the device's memory before it."""
@@ -114,9 +128,8 @@ def open_session(path: str, options: EngineOptions) -> Opened:
         with redirect_stdout(sys.stderr):
             ort.preload_dlls()
     before = nvml.devices() if tried != ("cpu",) else ()
-    session, reason = _session(path, options, tried, owner)
-    if reason:
-        unavailable |= dict.fromkeys([name for name in tried if name != "cpu"], reason)
+    session, reasons = _session(path, options, tried, owner)
+    unavailable |= reasons
     loaded = {short_name(name) for name in session.get_providers()}
     unavailable |= {
         name: _why_not(name) for name in tried if name not in loaded and name not in unavailable
@@ -129,15 +142,22 @@ def open_session(path: str, options: EngineOptions) -> Opened:
 
 def _session(
     path: str, options: EngineOptions, tried: Sequence[str], owner: str
-) -> tuple[ort.InferenceSession, str]:
-    """Return a session and, where only the CPU could open the model, what kept the others."""
-    try:
-        return _make(path, options, tried, owner), ""
-    except _LOAD_ERRORS as error:
-        if tuple(tried) == ("cpu",):
-            raise BundleError(f"{path}: ONNX Runtime cannot load it: {readable(error)}") from error
-        session, _ = _session(path, options, ("cpu",), owner)
-        return session, readable(error)
+) -> tuple[ort.InferenceSession, dict[str, str]]:
+    """Return a session, and what kept those providers from the model without which it opened.
+
+    What not even the CPU opens is the model's fault.
+    """
+    reasons: dict[str, str] = {}
+    rest = tuple(tried)
+    while True:
+        try:
+            return _make(path, options, rest, owner), reasons
+        except _LOAD_ERRORS as error:
+            text = readable(error)
+            if rest == ("cpu",):
+                raise BundleError(f"{path}: ONNX Runtime cannot load it: {text}") from error
+            reasons[rest[0]] = text
+            rest = rest[1:] or ("cpu",)
 
 
 def _make(
@@ -261,10 +281,15 @@ def _unconfirmed(
 def arenas_of(provider: str, options: EngineOptions) -> str:
     """Return the arenas of a session in ONNX Runtime's spelling, "" where it has none."""
     arenas = [] if options.session.get("enable_cpu_mem_arena") == "0" else ["cpu:0"]
-    if provider == "cuda":
-        device = provider_options_of("cuda", options, "cuda").get("device_id", "0")
-        arenas.append(f"gpu:{device}")
+    # What a recorded graph uses is free in the arena's eyes, and must not be given back.
+    if provider == "cuda" and not options.cuda_graphs:
+        arenas.append(f"gpu:{device_of(options)}")
     return ";".join(arenas)
+
+
+def device_of(options: EngineOptions) -> int:
+    """Return the number of the GPU that CUDA is to use."""
+    return int(provider_options_of("cuda", options, "cuda").get("device_id", 0))
 
 
 def shrinking(arenas: str) -> ort.RunOptions | None:
