@@ -23,7 +23,8 @@ _VENDOR = ("libcu", "libnv")
 def attempt(provider: str) -> dict[str, object]:
     """Run a small model on the provider alone; return whether it did, and on which libraries.
 
-    ``missing`` names what the loader does not find, each with its reason.
+    ``missing`` names what the loader does not find, each with its reason: the driver, or where
+    there is one the libraries.
     """
     reason = ""
     try:
@@ -31,8 +32,9 @@ def attempt(provider: str) -> dict[str, object]:
             _run(Path(folder) / "trial.onnx", provider)
     except ServiceError as error:
         reason = str(error)
-    asked = (*cuda.LIBRARIES, cuda.DRIVER) if reason and provider == "cuda" else ()
-    missing = cuda.missing_libraries(asked)
+    missing: dict[str, str] = {}
+    if reason and provider == "cuda":
+        missing = cuda.missing_libraries([cuda.DRIVER]) or cuda.missing_libraries(cuda.LIBRARIES)
     return {"loads": not reason, "reason": reason, "missing": missing, "libraries": _mapped()}
 
 

@@ -124,9 +124,9 @@ def open_session(path: str, options: EngineOptions) -> Opened:
     owner = asked[0] if asked != AUTO else tried[0]
     check_provider(options.provider, owner)
     if "cuda" in tried:
-        # It tells on standard output what it misses, and that is for answers alone.
-        with redirect_stdout(sys.stderr):
-            ort.preload_dlls()
+        tried, without = _with_cuda(tried)
+        unavailable |= without
+        refuse_broken(asked, unavailable)
     before = nvml.devices() if tried != ("cpu",) else ()
     session, reasons = _session(path, options, tried, owner)
     unavailable |= reasons
@@ -138,6 +138,21 @@ def open_session(path: str, options: EngineOptions) -> Opened:
     placement, strict = _placement(session), options.strict_placement
     outcome = judge(asked, tried, unavailable, placement, strict=strict)
     return Opened(session, outcome, before)
+
+
+def _with_cuda(tried: tuple[str, ...]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Load CUDA's libraries; without a driver leave it out at once, and return why.
+
+    ONNX Runtime would try all the same, and write a page of errors for each model.
+    """
+    no_driver = cuda.missing_libraries([cuda.DRIVER])
+    if no_driver:
+        rest = tuple(name for name in tried if name != "cuda")
+        return rest or ("cpu",), {"cuda": cuda.why_not(cuda.CudaFacts(no_driver))}
+    # It tells on standard output what it misses, and that is for answers alone.
+    with redirect_stdout(sys.stderr):
+        ort.preload_dlls()
+    return tried, {}
 
 
 def _session(
