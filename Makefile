@@ -1,5 +1,6 @@
 # Every target calls a script, so that people, the README and CI run the same commands.
-.PHONY: help install serve train test proof format baselines goals bench bench-full bench-peers clean
+.PHONY: help install serve train test proof format baselines goals bench bench-full bench-peers clean \
+	image image-gpu image-trainer image-test release lock
 
 help:
 	@echo "make serve   install, train what models/ lacks, serve it on http://127.0.0.1:8080"
@@ -9,6 +10,9 @@ help:
 	@echo "make goals   train every recipe with three seeds and report the accuracy (about 20 minutes)"
 	@echo "make bench   measure the speed on synthetic models (minutes); bench-full, bench-peers: more"
 	@echo "make format  put the code into the one format"
+	@echo "make image   build the server's image (also image-gpu, image-trainer); image-test runs it"
+	@echo "make lock    write requirements/*.txt anew"
+	@echo "make release wheel, sdist, bills of materials and the audit, in dist/"
 
 install:
 	@scripts/install
@@ -29,6 +33,24 @@ proof: install
 
 goals: install
 	@scripts/goals
+
+image:
+	@scripts/image cpu
+
+image-gpu:
+	@scripts/image gpu
+
+image-trainer:
+	@scripts/image trainer
+
+image-test: install
+	@scripts/image-test
+
+lock:
+	@scripts/lock
+
+release: install
+	@scripts/release
 
 bench: install
 	@scripts/bench --plan quick

@@ -1,4 +1,4 @@
-"""The command line: serve, predict, inspect, verify, doctor."""
+"""The command line: serve, predict, inspect, verify, doctor, healthcheck, keys, audit."""
 
 # Heavy imports stand inside the verbs: `onnxport --help` must not wait for ONNX Runtime.
 # ruff: noqa: PLC0415
@@ -15,10 +15,11 @@ from typing import Annotated, Any, Final, cast
 import typer
 
 from service import __version__
+from service.commands import add_commands
 from service.errors import ConfigurationError, ServiceError
 from service.logs import printable
 from service.platforms import KSERVE_FLAGS, KSERVE_IGNORED, KSERVE_REFUSED
-from service.settings import Settings
+from service.settings import Settings, setting_names
 from service.sources import load_settings
 
 
@@ -69,8 +70,9 @@ def make_cli() -> typer.Typer:
     )
     cli.callback()(_root)
     cli.command("serve")(with_settings(_serve))
-    for verb in (_predict, _inspect, _verify, _doctor):
+    for verb in (_predict, _inspect, _verify, _doctor, _healthcheck):
         cli.command(verb.__name__.removeprefix("_"))(verb)
+    add_commands(cli)
     return cli
 
 
@@ -95,7 +97,7 @@ def with_settings(verb: Callable[..., None]) -> Callable[..., None]:
     The verb takes them as keyword arguments, None where a flag was not given.
     """
     own = [p for p in signatures.signature(verb).parameters.values() if p.kind is not p.VAR_KEYWORD]
-    flags = [_flag(name) for name in Settings.model_fields]
+    flags = [_flag(name) for name in setting_names()]
     flags += [_kserve_flag(name) for name in (*KSERVE_FLAGS, *KSERVE_IGNORED, *KSERVE_REFUSED)]
 
     def command(**arguments: object) -> None:
@@ -270,6 +272,38 @@ def _doctor(
     else:
         printing.write_doctor(report)
     if report["problems"]:
+        raise typer.Exit(FAILURE_EXIT)
+
+
+def _healthcheck(
+    *,
+    url: Annotated[
+        str, typer.Option(help="What to ask (default: this machine, at the configured port).")
+    ] = "",
+    live: Annotated[
+        bool, typer.Option("--live", help="Ask whether it runs, not whether it takes traffic.")
+    ] = False,
+    timeout: Annotated[float, typer.Option(min=0.001, help="Seconds to wait for an answer.")] = 5,
+) -> None:
+    """Ask a running server whether it is ready: exit 0 if it is, 1 if not, 2 for a wrong call.
+
+    Host and port, or the Unix socket, and the certificate are those of the variables and the
+    settings file.
+    """
+    from service.healthcheck import ask_health, health_url, own_context
+
+    socket, tls = "", None
+    if not url:
+        settings = load_settings({})
+        socket = settings.uds
+        url = health_url(settings.host, settings.port, live=live, tls=settings.tls_cert is not None)
+        if settings.tls_cert and settings.tls_key:
+            tls = own_context(settings.tls_cert, settings.tls_key)
+    elif live:
+        raise ConfigurationError("give either --url or --live, not both")
+    health = ask_health(url, timeout, uds=socket, tls=tls)
+    typer.echo(printable(health.reason), err=not health.good)
+    if not health.good:
         raise typer.Exit(FAILURE_EXIT)
 
 

@@ -61,6 +61,7 @@ def _calls(settings: Settings, found: Sequence[Found], address: str) -> list[str
     first = sorted(newest, key=lambda one: not one.is_bundle)[:_SHOWN]
     calls = [example_call(one, address) for one in first]
     calls += [f"curl {address}/v1/models/{one.name}/info" for one in first[:1]]
+    calls = [_with_key(call, settings) for call in calls]
     if not settings.uds:
         return calls
     over = f"curl --unix-socket {shlex.quote(settings.uds)} "
@@ -69,9 +70,16 @@ def _calls(settings: Settings, found: Sequence[Found], address: str) -> list[str
 
 def _how_to_fill(settings: Settings, address: str) -> str:
     if settings.model_control == "explicit":
-        load = f"curl -X POST {address}/v2/repository/models/NAME/load"
+        load = _with_key(f"curl -X POST {address}/v2/repository/models/NAME/load", settings)
         return f"No model is loaded yet; load one with: {load}"
     return "It holds no model yet; train one with: onnxport-train cnn"
+
+
+def _with_key(call: str, settings: Settings) -> str:
+    """Return a curl line with a place for the key, where one is needed."""
+    if not settings.has_keys:
+        return call
+    return call.replace("curl ", 'curl -H "X-API-Key: $KEY" ', 1)
 
 
 def example_call(found: Found, address: str) -> str:

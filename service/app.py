@@ -14,8 +14,10 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from service import __version__, nvml
+from service.access_settings import is_loopback
 from service.batcher import BatchPolicy
 from service.cpu import usable_cores
+from service.doors import auditor_of, gate_of
 from service.engine import EngineOptions
 from service.errors import ConfigurationError, ServiceError
 from service.figures import OwnFigures, SharedFigures
@@ -29,16 +31,18 @@ from service.predictor import Predictor
 from service.registry import Readiness, Registry
 from service.reloader import Control, Reloader, at_start
 from service.repository import Found, named, scan
-from service.settings import Settings, is_loopback
+from service.settings import Settings
 from service.statistics import Statistics
 from service.tuning import TuningOptions
+from service.web.auditor import Auditor
 from service.web.direct import DirectRoad
 from service.web.edge import Edge
 from service.web.errors import ErrorAnswers
 from service.web.exchange import WebOptions, WebParts
 from service.web.guard import Guard
 from service.web.limits import EdgeLimits
-from service.web.roads import make_pages, make_roads, openapi_of, routes_of
+from service.web.roads import make_pages, make_roads, openapi_of, public_paths, routes_of
+from service.web.security import Access, Gate
 from service.web.visit import Visits
 from service.wheels import check_wheels
 
@@ -173,13 +177,15 @@ def create_app(
     check_wheels(settings.providers)
     if found is None:
         found = named(scan(settings.repository), settings.model_name)
+    auditor = auditor_of(settings)
+    gate = gate_of(settings, auditor)
     core = make_core(settings, found, member)
     app = FastAPI(
         title="onnxport",
         version=__version__,
         openapi_url=None,
         redirect_slashes=False,
-        lifespan=_lifespan(core, settings),
+        lifespan=_lifespan(core, settings, auditor),
         # Else FastAPI exports traces where OTEL_* variables are set; this server never calls out.
         telemetry={"auto_configure": False, "tracing": False, "metrics": False, "logs": False},
     )
@@ -206,21 +212,23 @@ def create_app(
         bytes_in_flight=settings.max_bytes_in_flight,
     )
     app.state.health = core.registry.health
-    parts = make_parts(core, options)
-    set_up(app, parts, core.metrics, limits=limits, access_log=settings.access_log)
+    parts = make_parts(core, options, auditor)
+    set_up(app, parts, core.metrics, gate=gate, limits=limits, access_log=settings.access_log)
     return app
 
 
-def make_parts(core: Core, options: WebOptions) -> WebParts:
+def make_parts(core: Core, options: WebOptions, auditor: Auditor) -> WebParts:
     """Return what the roads lead to."""
     member = core.member
     if member is None:
         figures = OwnFigures(core.metrics, core.statistics)
-        return WebParts(core.registry, core.predictor, options, core.reloader, figures)
+        return WebParts(
+            core.registry, core.predictor, options, core.reloader, figures, auditor=auditor
+        )
     models = SharedModels(core.registry, member)
     repository = SharedRepository(core.reloader, models, member.link)
     shared = SharedFigures(member.link, core.metrics)
-    return WebParts(models, core.predictor, options, repository, shared)
+    return WebParts(models, core.predictor, options, repository, shared, auditor=auditor)
 
 
 def set_up(
@@ -228,26 +236,35 @@ def set_up(
     parts: WebParts,
     metrics: Metrics,
     *,
+    gate: Gate | None = None,
     limits: EdgeLimits | None = None,
     access_log: bool = True,
 ) -> None:
     """Give an application its roads, its error answers and its outermost layer.
 
-    ``app.state.edge`` is what stands in front of it, between the sockets and the roads.
+    ``app.state.edge`` is what stands in front of it, between the sockets and the roads.  Without a
+    ``gate`` everybody may do everything.
     """
-    answers, visits = ErrorAnswers(metrics), Visits(metrics, access_log=access_log)
-    direct = DirectRoad(parts, answers, visits)
+    gate = gate or Gate()
+    answers = ErrorAnswers(metrics)
+    visits = Visits(metrics, access_log=access_log, auditor=parts.auditor)
+    roads = make_roads(parts)
+    access = {road.path: road.access for road in roads if road.method == "POST"}
+    direct = DirectRoad(parts, answers, visits, gate=gate, access=access)
     app.state.edge = Edge(direct, limits=limits or EdgeLimits(), metrics=metrics, visits=visits)
     app.add_exception_handler(ServiceError, answers.service_error)
     app.add_exception_handler(HTTPException, answers.http_error)
     app.add_exception_handler(RequestValidationError, answers.validation_error)
-    roads = make_roads(parts)
-    document = openapi_of(roads, version=__version__, root_path=parts.options.root_path)
+    document = openapi_of(roads, gate, version=__version__, root_path=parts.options.root_path)
     app.openapi = lambda: document  # type: ignore[method-assign] # FastAPI's own way to replace it
-    app.router.routes[:0] = routes_of((*roads, *make_pages(document, parts)))
+    parts.auditor.watch([road.path for road in roads if road.access is Access.PREDICT])
+    roads = (*roads, *make_pages(document, parts))
+    app.router.routes[:0] = routes_of(roads, gate)
     app.add_middleware(
         Guard,
-        metrics=metrics,
+        gate=gate,
+        public=public_paths(roads, gate),
+        errors=answers,
         visits=visits,
         max_body_bytes=parts.options.max_body_bytes,
     )
@@ -255,17 +272,22 @@ def set_up(
 
 def open_warning(settings: Settings) -> str:
     """Say that the server is open to others, if it is; "" otherwise."""
-    if settings.uds or is_loopback(settings.host):
+    if settings.has_keys or settings.tls_client_ca is not None:
+        return ""
+    hosts = [] if settings.uds else [settings.host]
+    hosts += [] if settings.admin_port is None else [settings.admin_host]
+    others = [host for host in hosts if not is_loopback(host)]
+    if not others:
         return ""
     title = TITLES.get(settings.platform)
     return (
-        f"listening on {settings.host} without access control"
+        f"listening on {' and '.join(others)} without access control"
         f"{f', as {title} asks' if title else ''}: everybody who reaches it may use it"
     )
 
 
 def _lifespan(
-    core: Core, settings: Settings
+    core: Core, settings: Settings, auditor: Auditor
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -274,6 +296,7 @@ def _lifespan(
         # For several workers the supervisor says it once.
         if warning and core.member is None:
             _log.warning(warning)
+        auditor.open(__version__)
         await core.registry.open()
         settling = asyncio.create_task(_settle(core.registry))
         try:
@@ -282,6 +305,7 @@ def _lifespan(
             settling.cancel()
             await core.aclose()
             let_go()
+            auditor.close()
 
     return lifespan
 

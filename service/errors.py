@@ -21,6 +21,29 @@ class InvalidRequest(ServiceError):
     code = "invalid_request"
 
 
+class Unauthenticated(ServiceError):
+    """The caller has shown no key or token, or none that counts; ``shown`` says which of both."""
+
+    code = "unauthenticated"
+
+    def __init__(self, text: str, *, shown: bool) -> None:
+        """Keep beside the text whether anything was shown; the text never holds it."""
+        super().__init__(text)
+        self.shown = shown
+
+
+class Forbidden(ServiceError):
+    """The caller is known and may not do this, or asks in a way that is not allowed."""
+
+    code = "forbidden"
+
+
+class HostNotAllowed(ServiceError):
+    """The Host header names an address that this server does not answer to."""
+
+    code = "host_not_allowed"
+
+
 class UnsupportedMediaType(ServiceError):
     """The body is of a kind or an encoding that this road does not take."""
 
@@ -124,6 +147,12 @@ class DeviceLost(ServiceError):
     """A device has failed for good as far as this process goes; another one may be fine."""
 
     code = "device_lost"
+
+
+class AuditUnavailable(ServiceError):
+    """The audit log cannot be written; what it must record is not done."""
+
+    code = "audit_unavailable"
 
 
 class NotBuilt(ServiceError):

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from service.fleet import choose
@@ -27,9 +27,9 @@ class Handout:
     another one gets it, and the caller does not notice.
     """
 
-    def __init__(self, listener: socket.socket, seats: Mapping[int, Seat]) -> None:
-        """Keep the listening socket, which must not block."""
-        self._listener = listener
+    def __init__(self, listeners: Sequence[socket.socket], seats: Mapping[int, Seat]) -> None:
+        """Keep the listening sockets, which must not block."""
+        self._listeners = tuple(listeners)
         self._seats = seats
         self._loop = asyncio.get_running_loop()
         self._accepting = False
@@ -42,10 +42,11 @@ class Handout:
         """Hand out what waits, and begin or cease to accept, after a worker's state has changed."""
         self._deliver()
         able = not (self._closed or self._waiting or self._pause or self._next() is None)
-        if able and not self._accepting:
-            self._loop.add_reader(self._listener, self._accept)
-        elif not able and self._accepting:
-            self._loop.remove_reader(self._listener)
+        for listener in self._listeners:
+            if able and not self._accepting:
+                self._loop.add_reader(listener, self._accept, listener)
+            elif not able and self._accepting:
+                self._loop.remove_reader(listener)
         self._accepting = able
 
     def taken(self, seat: Seat, count: int) -> None:
@@ -69,7 +70,8 @@ class Handout:
             self._pause.cancel()
             self._pause = None
         self.update()
-        close_listener(self._listener)
+        for listener in self._listeners:
+            close_listener(listener)
 
     def abandon(self) -> None:
         """Hang up on whoever still waits for a worker."""
@@ -80,10 +82,10 @@ class Handout:
         number = choose(seat.post for seat in self._seats.values())
         return None if number is None else self._seats[number]
 
-    def _accept(self) -> None:
+    def _accept(self, listener: socket.socket) -> None:
         for _ in range(_AT_ONCE):
             try:
-                connection, _ = self._listener.accept()
+                connection, _ = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:

@@ -7,6 +7,7 @@ not need; the supervisor begins in a fresh interpreter, under the same process i
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -17,7 +18,7 @@ from service.children import command_of, environment, inheritable
 from service.cpu import usable_cores
 from service.errors import ConfigurationError
 from service.fleet import crew_of
-from service.listener import listen, listen_unix
+from service.listener import close_listener, listen, listen_unix
 from service.settings import Settings
 from service.supervisor import Options
 
@@ -35,15 +36,39 @@ def launch(settings: Settings, *, ignored: Sequence[str] = ()) -> NoReturn:
             f"{settings.repository}: no such file or folder; train a model with onnxport-train "
             "cnn, or name a repository, a bundle or an .onnx file"
         )
-    listener = listen_unix(settings.uds) if settings.uds else listen(settings.host, settings.port)
+    listeners = listen_all(settings)
     options = os.memfd_create("onnxport-options")
-    os.write(options, options_of(settings, ignored).as_json())
+    os.write(options, options_of(with_ports(settings, listeners), ignored).as_json())
     os.lseek(options, 0, os.SEEK_SET)
-    inheritable((options, listener.fileno()))
+    descriptors = (options, *(listener.fileno() for listener in listeners))
+    inheritable(descriptors)
     sys.stdout.flush()
     sys.stderr.flush()
-    command = command_of("service.supervisor", options, listener.fileno())
+    command = command_of("service.supervisor", *descriptors)
     os.execve(sys.executable, command, environment())  # noqa: S606 - no shell is wanted
+
+
+def listen_all(settings: Settings) -> list[socket.socket]:
+    """Open the main socket and, where one is wanted, the one for admin, in this order."""
+    main = listen_unix(settings.uds) if settings.uds else listen(settings.host, settings.port)
+    if settings.admin_port is None:
+        return [main]
+    try:
+        return [main, listen(settings.admin_host, settings.admin_port, prefix="admin-")]
+    except ConfigurationError:
+        close_listener(main)
+        raise
+
+
+def with_ports(settings: Settings, listeners: Sequence[socket.socket]) -> Settings:
+    """Return the settings with the ports that were really taken: by them roads are told apart."""
+    names = ("port", "admin_port")
+    taken = {
+        name: listener.getsockname()[1]
+        for name, listener in zip(names, listeners, strict=False)
+        if listener.family != socket.AF_UNIX
+    }
+    return settings.model_copy(update=taken)
 
 
 def options_of(settings: Settings, ignored: Sequence[str] = ()) -> Options:
@@ -59,6 +84,7 @@ def options_of(settings: Settings, ignored: Sequence[str] = ()) -> Options:
         log_level=settings.log_level,
         log_format=settings.log_format,
         settings=settings.model_dump(mode="json"),
+        secure=settings.tls_cert is not None,
         notices=(f"flags of KServe without a meaning here: {flags}",) if flags else (),
     )
 

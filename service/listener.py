@@ -11,15 +11,19 @@ from service.errors import ConfigurationError
 BACKLOG = 2048
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Open the listening socket; raises ConfigurationError with a remedy if it cannot be had."""
+def listen(host: str, port: int, *, prefix: str = "") -> socket.socket:
+    """Open the listening socket; raises ConfigurationError with a remedy if it cannot be had.
+
+    ``prefix`` stands before the names of the flags in question.
+    """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         reason = error.strerror or str(error)
         raise ConfigurationError(
-            f"cannot listen on {host}:{port}: {reason}; choose another with --host and --port"
+            f"cannot listen on {host}:{port}: {reason}; choose another with --{prefix}host and "
+            f"--{prefix}port"
         ) from error
     # Connections inherit it; small answers must not wait for the next packet.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -67,9 +71,10 @@ def close_listener(listener: socket.socket) -> None:
             Path(name).unlink()
 
 
-def address_of(listener: socket.socket) -> str:
+def address_of(listener: socket.socket, *, secure: bool = False) -> str:
     """Return the URL under which the socket is reached; over a Unix socket the host is any."""
+    scheme = "https" if secure else "http"
     if listener.family == socket.AF_UNIX:
-        return "http://localhost"
+        return f"{scheme}://localhost"
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -11,21 +10,20 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
-    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
+from service.access_settings import AccessSettings, Names
 from service.errors import ConfigurationError
 from service.providers import normal_names
 
 ENV_PREFIX = "ONNXPORT_"
 
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
-Names = Annotated[tuple[str, ...], NoDecode]
 
 
-class Settings(BaseSettings):
+class Settings(AccessSettings):
     """Everything an operator may set; each field is a flag, a variable and a key of the file."""
 
     model_config = SettingsConfigDict(
@@ -39,9 +37,6 @@ class Settings(BaseSettings):
     port: int = Field(8080, ge=0, le=65_535, description="The port; 0 takes any free one.")
     uds: str = Field(
         "", max_length=100, description="A Unix socket to listen on instead of host and port."
-    )
-    allow_open: bool = Field(
-        default=False, description="Listen on more than this machine without any access control."
     )
     root_path: str = Field("", description="The path that a proxy in front has cut off.")
     model_name: str = Field(
@@ -181,12 +176,12 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _closed_unless_said(self) -> Self:
-        if not self.allow_open and not self.uds and not is_loopback(self.host):
-            raise ConfigurationError(
-                f"host {self.host}: everybody who reaches this machine could use the server; "
-                "add --allow-open (or ONNXPORT_ALLOW_OPEN=1) if that is meant, or listen on "
-                "127.0.0.1"
-            )
+        if not self.uds:
+            self.refuse_open(self.host)
+        if self.admin_port is not None:
+            self.refuse_open(self.admin_host)
+            if self.admin_port == self.port != 0 and not self.uds:
+                raise ConfigurationError(f"admin_port {self.port}: port has the same number")
         return self
 
     @model_validator(mode="after")
@@ -231,11 +226,7 @@ class Settings(BaseSettings):
         )
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address; other names than localhost are not trusted."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+def setting_names() -> tuple[str, ...]:
+    """Return the names of all settings, what is served first and who may use it last."""
+    of_access = AccessSettings.model_fields
+    return tuple(sorted(Settings.model_fields, key=lambda name: name in of_access))

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from service.errors import ConfigurationError
 from service.platforms import Hosting, Implied, Surroundings, hosting
-from service.settings import ENV_PREFIX, Settings
+from service.settings import ENV_PREFIX, Settings, setting_names
 
 CONFIG_FILE = "onnxport.toml"
 
@@ -109,7 +109,7 @@ def _suggestion(key: str, prefix: str = "") -> str:
     if close:
         word = f"{prefix}{close[0].upper()}" if prefix else close[0]
         return f"; did you mean {word}?"
-    known = (f"{prefix}{name.upper()}" if prefix else name for name in Settings.model_fields)
+    known = (f"{prefix}{name.upper()}" if prefix else name for name in setting_names())
     return f"; known are {', '.join(known)}"
 
 

@@ -44,6 +44,7 @@ class Options:
     log_level: str
     log_format: logs.Style
     settings: dict[str, Any]
+    secure: bool = False
     notices: tuple[str, ...] = ()
 
     def as_json(self) -> bytes:
@@ -69,12 +70,14 @@ class CannotStart(Exception):
 class Supervisor:
     """All workers of one server."""
 
-    def __init__(self, options: Options, listener: socket.socket) -> None:
-        """Keep the listening socket; nothing is started before `run`."""
+    def __init__(self, options: Options, listeners: Sequence[socket.socket]) -> None:
+        """Keep the listening sockets, the main one first; nothing is started before `run`."""
         self._options = options
-        self._address = address_of(listener)
+        self._address, *self._others = (
+            address_of(listener, secure=options.secure) for listener in listeners
+        )
         self._seats = {number: Seat(number) for number in range(1, options.workers + 1)}
-        self._handout = Handout(listener, self._seats)
+        self._handout = Handout(listeners, self._seats)
         self._desk = Desk(self._seats)
         self._deaths: dict[tuple[str, int, str], list[Death]] = {}
         self._announced = False
@@ -221,6 +224,8 @@ class Supervisor:
             sys.stderr.flush()
         else:
             _log.info("listening", extra={"fields": prepared.fields})
+        for address in self._others:
+            _log.info("listening for admin", extra={"fields": {"address": address}})
 
     async def _ended(self, seat: Seat, child: Child) -> None:
         """Reap the process, keep what it had counted, and blame what ended it."""
@@ -263,17 +268,18 @@ async def _reap(child: Child) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a server; the arguments are descriptors: of the options and of the listening socket."""
-    options_file, listener_file = map(int, arguments or sys.argv[1:])
+    """Run a server; the arguments are descriptors: of the options and of listening sockets."""
+    options_file, *listener_files = map(int, arguments or sys.argv[1:])
     with os.fdopen(options_file, "rb") as file:
         options = Options.from_json(file.read())
-    listener = socket.socket(fileno=listener_file)
-    listener.setblocking(False)  # noqa: FBT003 - the library's only spelling
-    os.set_inheritable(listener_file, False)  # noqa: FBT003
+    listeners = [socket.socket(fileno=file) for file in listener_files]
+    for listener in listeners:
+        listener.setblocking(False)  # noqa: FBT003 - the library's only spelling
+        os.set_inheritable(listener.fileno(), False)  # noqa: FBT003
     logs.configure(level=options.log_level, style=options.log_format)
 
     async def serve() -> None:
-        await Supervisor(options, listener).run()
+        await Supervisor(options, listeners).run()
 
     try:
         asyncio.run(serve())

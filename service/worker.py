@@ -9,9 +9,11 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import uvicorn
@@ -29,14 +31,35 @@ from service.link import Link
 from service.member import Member
 from service.repository import Found, named, scan
 from service.settings import Settings
+from service.tls import TlsFiles, server_context
 from service.web.edge import Edge
 
 _log = logging.getLogger("onnxport.worker")
 _AT_ONCE: Final = 64
+_LAST_HANDSHAKES: Final = 2.0
 _PR_SET_PDEATHSIG: Final = 1
 # What the supervisor sees of a worker whose device is lost, as sysexits.h calls a failed system.
 EXIT_DEVICE_LOST: Final = 71
 _LAST_WORDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """What connections are wrapped in, the seconds that takes, and how many may begin at once."""
+
+    context: ssl.SSLContext
+    handshake_seconds: float
+    handshakes: int
+    shutdown_seconds: float = 2.0
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What the event loop has to know of it."""
+        return {
+            "ssl": self.context,
+            "ssl_handshake_timeout": self.handshake_seconds,
+            "ssl_shutdown_timeout": self.shutdown_seconds,
+        }
 
 
 class Intake:
@@ -47,12 +70,17 @@ class Intake:
         source: socket.socket,
         make_protocol: Callable[[Callable[[], None]], asyncio.Protocol],
         tell: Callable[[Message], None],
+        tls: Tls | None = None,
     ) -> None:
-        """Keep the socket; ``make_protocol`` is given what to call when a connection has ended."""
+        """Keep the socket; ``make_protocol`` is given what to call when a connection has ended.
+
+        With ``tls`` every connection begins with a handshake.
+        """
         source.setblocking(False)  # noqa: FBT003 - the library's only spelling
         self._source = source
         self._make_protocol = make_protocol
         self._tell = tell
+        self._tls = tls
         self._loop = asyncio.get_running_loop()
         self._beginning: set[asyncio.Task[None]] = set()
         self._ended = 0
@@ -67,7 +95,8 @@ class Intake:
         while self._take(_AT_ONCE):
             pass
         if self._beginning:
-            await asyncio.wait(self._beginning)
+            # Who has not ended a handshake by then has sent no request that could be lost.
+            await asyncio.wait(self._beginning, timeout=_LAST_HANDSHAKES)
 
     def _take(self, most: int) -> bool:
         """Take up to so many; whether there may be more.
@@ -102,6 +131,10 @@ class Intake:
 
     def _begin(self, connection: socket.socket) -> None:
         connection.setblocking(False)  # noqa: FBT003
+        if self._tls is not None and len(self._beginning) >= self._tls.handshakes:
+            connection.close()
+            self._end()
+            return
         task = asyncio.ensure_future(self._connect(connection))
         self._beginning.add(task)
         task.add_done_callback(self._beginning.discard)
@@ -109,10 +142,13 @@ class Intake:
     async def _connect(self, connection: socket.socket) -> None:
         try:
             await self._loop.connect_accepted_socket(
-                lambda: self._make_protocol(self._end), connection
+                lambda: self._make_protocol(self._end),
+                connection,
+                **({} if self._tls is None else self._tls.arguments),
             )
-        except OSError:
-            # The caller has gone already.
+        except OSError as error:
+            # The caller has gone already, or does not speak TLS as is asked for here.
+            _log.debug("a connection did not begin: %s", error)
             connection.close()
             self._end()
 
@@ -136,6 +172,7 @@ class WorkerServer(uvicorn.Server):
         edge: Edge,
         member: Member,
         source: socket.socket,
+        tls: Tls | None = None,
         health: DeviceHealth | None = None,
     ) -> None:
         """Keep what it serves, where connections come from, and the device that it stands on."""
@@ -143,6 +180,7 @@ class WorkerServer(uvicorn.Server):
         self._edge = edge
         self._member = member
         self._source = source
+        self._tls = tls
         self._intake: Intake | None = None
         self._may_go = asyncio.Event()
         self._health = health or DeviceHealth()
@@ -197,7 +235,7 @@ class WorkerServer(uvicorn.Server):
                 self.config, self.server_state, self.lifespan.state, on_end=on_end
             )
 
-        self._intake = Intake(self._source, make_protocol, self._member.link.send)
+        self._intake = Intake(self._source, make_protocol, self._member.link.send, self._tls)
         self._intake.open()
         self._member.link.send(Up())
         self._member.tell()
@@ -229,6 +267,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         found = named(scan(settings.repository), settings.model_name)
         app = create_app(settings, found, member)
+        tls = tls_of(settings)
     except ServiceError as error:
         link.say(Unable(error.code, str(error)))
         sys.exit(1)
@@ -237,7 +276,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         link.say(Unable("internal", str(error)))
         sys.exit(1)
     link.say(_prepared(settings, found, member))
-    serve_app(app, settings, member, source)
+    serve_app(app, settings, member, source, tls)
 
 
 def serve_app(
@@ -245,13 +284,14 @@ def serve_app(
     settings: Settings,
     member: Member,
     source: socket.socket,
+    tls: Tls | None = None,
 ) -> None:
     """Serve until the supervisor says Stop; a lost device ends the process with its own code."""
     config = server_config(app, settings)
     health: DeviceHealth = app.state.health
 
     async def serve() -> None:
-        server = WorkerServer(config, app.state.edge, member, source, health)
+        server = WorkerServer(config, app.state.edge, member, source, tls, health)
         await server.run_until_stopped()
 
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
@@ -276,6 +316,14 @@ def server_config(app: Callable[..., Any], settings: Settings) -> uvicorn.Config
         timeout_keep_alive=max(1, round(settings.keep_alive)),
         timeout_graceful_shutdown=max(1, round(settings.grace)),
     )
+
+
+def tls_of(settings: Settings) -> Tls | None:
+    """Return what connections are wrapped in, None for plain HTTP; raises ConfigurationError."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    files = TlsFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+    return Tls(server_context(files), settings.head_timeout, settings.max_connections)
 
 
 def _prepared(settings: Settings, found: Sequence[Found], member: Member) -> Prepared:

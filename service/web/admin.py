@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service.access import ANYBODY
 from service.arrays import kind_of
 from service.errors import InvalidRequest, NotBuilt
 from service.lifecycle import State
 from service.reloader import IndexRow
 from service.web import fields, wire
-from service.web.exchange import WebParts, headers_of, json_response, read_body
+from service.web.exchange import CALLER, WebParts, headers_of, json_response, read_body
 
 # Triton's words for the life of a version.
 _STATES: Mapping[State, str] = {
@@ -34,6 +36,7 @@ class Admin:
         """Keep what the roads ask."""
         self._repository = parts.repository
         self._options = parts.options
+        self._auditor = parts.auditor
 
     async def index(self, request: Request) -> Response:
         """List all versions in memory and, by name, the other models on disk."""
@@ -56,7 +59,8 @@ class Admin:
                 )
         _refuse_unknown(parameters, ())
         name = request.path_params["name"]
-        await self._repository.load(name)
+        async with self._noted("load", name, request):
+            await self._repository.load(name)
         return json_response({"name": name, "load": True})
 
     async def unload(self, request: Request) -> Response:
@@ -66,8 +70,14 @@ class Admin:
         # No model here depends on another, so there is nothing else to do for it.
         fields.flag(parameters, "unload_dependents", "parameters")
         name = request.path_params["name"]
-        await self._repository.unload(name)
+        async with self._noted("unload", name, request):
+            await self._repository.unload(name)
         return json_response({"name": name, "unload": True})
+
+    def _noted(self, action: str, name: str, request: Request) -> AbstractAsyncContextManager[None]:
+        caller = request.scope.get(CALLER, ANYBODY).name
+        client = request.client.host if request.client else ""
+        return self._auditor.action(action, name, caller=caller, client=client)
 
     async def _object(self, request: Request) -> Mapping[str, Any]:
         body = await read_body(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, cast
 
 import httptools
@@ -17,6 +17,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from service.access import ANYBODY
 from service.metrics import Metrics
 from service.web.direct import DirectRoad, Head, Target, is_plain, target_of
 from service.web.errors import error_parts
@@ -60,14 +61,21 @@ class Connection(HttpToolsProtocol):
         server_state: ServerState,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        on_end: Callable[[], None] | None = None,
     ) -> None:
-        """Build what uvicorn builds; ``edge`` is what all connections share."""
+        """Build what uvicorn builds; ``edge`` is what all connections share.
+
+        ``on_end`` is called when the connection has ended, if it ever began.
+        """
         super().__init__(config, server_state, app_state, _loop)
         self.url = b""
         self.headers = []
         self._edge = edge
+        self._on_end = on_end
         self._target: Target | None = None
         self._turn: Turn | None = None
+        self._caller = ANYBODY
         self._call_headers: dict[bytes, bytes] = {}
         self._body: list[bytes] = []
         self._chunked = False
@@ -90,6 +98,8 @@ class Connection(HttpToolsProtocol):
         target, turn = self._target, self._turn
         self._target = self._turn = None
         self._edge.closed(self)
+        if self._on_end is not None:
+            self._on_end()
         self._give_back()
         super().connection_lost(exc)
         if target is not None:
@@ -177,10 +187,13 @@ class Connection(HttpToolsProtocol):
         if free:
             self._progress.enter(Phase.BODY, time.monotonic())
         target = target_of(self.url)
-        if target is None or not free or not self._can_go_direct(headers):
-            self._take_asgi()
-        else:
-            self._target, self._call_headers, self._body = target, headers, []
+        if target is not None and free and self._can_go_direct(headers):
+            caller = self._edge.direct.admit(target, self.headers, self._port)
+            if caller is not None:
+                self._target, self._call_headers, self._body = target, headers, []
+                self._caller = caller
+                return
+        self._take_asgi()
 
     def _take_asgi(self) -> None:
         """Build what uvicorn's own way needs, and go it."""
@@ -220,7 +233,12 @@ class Connection(HttpToolsProtocol):
         turn = self._turn = Turn()
         self.cycle = cast("RequestResponseCycle", turn)
         turn.call = self._edge.direct.begin(
-            target, self._call_headers, body, client=self._client(), respond=self._respond
+            target,
+            self._call_headers,
+            body,
+            caller=self._caller,
+            client=self._client(),
+            respond=self._respond,
         )
 
     # What may come, and where to
@@ -261,6 +279,11 @@ class Connection(HttpToolsProtocol):
             and self.parser.get_http_version() == "1.1"
             and self.parser.should_keep_alive()
         )
+
+    @property
+    def _port(self) -> int | None:
+        """The port of ours that the caller has come in by, None for a socket without one."""
+        return self.server[1] if self.server else None
 
     def _client(self) -> str:
         return self.client[0] if self.client else ""

@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from service import logs
+from service.access import Identity
 from service.errors import ServiceError
 from service.inference import Prediction
 from service.web import binary, wire
@@ -22,6 +23,7 @@ from service.web.encoding import MIN_PACKED_BYTES, chosen, pack
 from service.web.errors import ErrorAnswers, error_parts, internal_text
 from service.web.exchange import UnderWay, WebParts, deadline_of
 from service.web.response import Encoded, encode, head_of
+from service.web.security import Access, Gate
 from service.web.skim import Skimmer
 from service.web.visit import Visit, Visits
 from service.web.wire import InferCall
@@ -75,8 +77,21 @@ def is_plain(headers: Mapping[bytes, bytes], max_bytes: int) -> bool:
 class DirectRoad:
     """What all direct calls of a process share."""
 
-    def __init__(self, parts: WebParts, errors: ErrorAnswers, visits: Visits) -> None:
-        """Keep the parts; calls are begun on the event loop only."""
+    def __init__(
+        self,
+        parts: WebParts,
+        errors: ErrorAnswers,
+        visits: Visits,
+        *,
+        gate: Gate,
+        access: Mapping[str, Access],
+    ) -> None:
+        """Keep the parts; calls are begun on the event loop only.
+
+        ``access`` is what the table of roads says of the paths that this road takes.
+        """
+        self._gate = gate
+        self._access = {road: access[road] for road in (_ROAD, _VERSION_ROAD)}
         self.answers = parts.answers
         self.options = parts.options
         self.errors = errors
@@ -90,12 +105,19 @@ class DirectRoad:
         """The longest body that this road takes."""
         return min(MAX_BODY_BYTES, self.options.max_body_bytes)
 
+    def admit(
+        self, target: Target, headers: Sequence[tuple[bytes, bytes]], port: int | None
+    ) -> Identity | None:
+        """Return who calls, None if the way is not open to them; the other road says why."""
+        return self._gate.passes(self._access[target.road], headers, port)
+
     def begin(
         self,
         target: Target,
         headers: Mapping[bytes, bytes],
         body: bytes,
         *,
+        caller: Identity,
         client: str,
         respond: Respond,
     ) -> DirectCall:
@@ -105,6 +127,9 @@ class DirectRoad:
         )
         visit.road = target.road
         visit.received = len(body)
+        visit.caller = caller.name
+        if visit.hashes is not None:
+            visit.hashes.asked.update(body)
         call = DirectCall(self, visit, headers, respond)
         call.begin(target, body)
         return call
@@ -193,6 +218,7 @@ class DirectCall:
             raise outcome
         call = self._call
         assert call is not None
+        self._visit.version = outcome.version
         coding = chosen(self._headers.get(b"accept-encoding")) or ""
         encoded = None
         if sum(value.nbytes for value in outcome.outputs.values()) <= MAX_BODY_BYTES:
@@ -224,5 +250,7 @@ class DirectCall:
         self._over = True
         visit = self._visit
         visit.status, visit.sent = status, len(body)
+        if visit.hashes is not None:
+            visit.hashes.answered.update(body)
         self._respond(status, [*head, (b"x-request-id", visit.id)], body)
         self._road.visits.close(visit)

@@ -32,7 +32,6 @@ class Edge:
         self.visits = visits
         self.budget = ByteBudget(limits.bytes_in_flight)
         self.connections: set[Connection] = set()
-        self._ends: dict[Connection, Callable[[], None]] = {}
         self._sweeping = False
 
     def protocol(
@@ -46,12 +45,9 @@ class Edge:
     ) -> Connection:
         """Return the protocol of a new connection, as uvicorn asks for one.
 
-        ``on_end`` is called when the connection has ended.
+        ``on_end`` is called when the connection has ended, if it ever began.
         """
-        connection = Connection(self, config, server_state, app_state, _loop)
-        if on_end is not None:
-            self._ends[connection] = on_end
-        return connection
+        return Connection(self, config, server_state, app_state, _loop, on_end=on_end)
 
     def opened(self, connection: Connection) -> bool:
         """Take a connection in, and say whether there is room for it."""
@@ -62,11 +58,8 @@ class Edge:
         return len(self.connections) <= self.limits.connections
 
     def closed(self, connection: Connection) -> None:
-        """Forget a connection, and tell whoever wants to know."""
+        """Forget a connection."""
         self.connections.discard(connection)
-        on_end = self._ends.pop(connection, None)
-        if on_end is not None:
-            on_end()
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         """Look at every connection once a second; where there is none, nothing wakes up."""

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.errors import Overloaded, ServiceError
+from service.errors import Overloaded, ServiceError, Unauthenticated
 from service.logs import printable, request_id
 from service.metrics import Metrics
 from service.web.encoding import ACCEPTED, UnsupportedEncoding
@@ -19,7 +19,10 @@ from service.web.exchange import ERROR_CODE, MODEL
 
 STATUS: Mapping[str, int] = {
     "invalid_request": 400,
+    "host_not_allowed": 400,
     "load_refused": 400,
+    "unauthenticated": 401,
+    "forbidden": 403,
     "model_not_found": 404,
     "not_acceptable": 406,
     "too_large": 413,
@@ -27,6 +30,7 @@ STATUS: Mapping[str, int] = {
     "engine_failure": 500,
     "not_built": 501,
     "model_not_ready": 503,
+    "audit_unavailable": 503,
     "overloaded": 503,
     "control_disabled": 503,
     "device_full": 503,
@@ -113,6 +117,10 @@ def internal_text() -> str:
 
 
 def _headers(error: Exception, code: str) -> dict[str, str]:
+    if isinstance(error, Unauthenticated):
+        # As RFC 6750 has it: without a reason where nothing was shown.
+        wrong = ', error="invalid_token"' if error.shown else ""
+        return {"WWW-Authenticate": f'Bearer realm="onnxport"{wrong}'}
     if isinstance(error, Overloaded):
         return {"Retry-After": str(error.retry_after)}
     if code == "model_not_ready":

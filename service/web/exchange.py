@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 import orjson
@@ -20,13 +20,16 @@ from service.registry import ModelView
 from service.reloader import IndexRow
 from service.statistics import History
 from service.tensors import Tensors
+from service.web.auditor import Auditor
 from service.web.encoding import Unpacker, coding_of
 
 # Keys of the ASGI scope; the guard reads them when it writes the access log.
 MODEL = "onnxport.model"
+VERSION = "onnxport.version"
 ROAD = "onnxport.road"
 PROBE = "onnxport.probe"
 ERROR_CODE = "onnxport.error"
+CALLER = "onnxport.caller"
 
 MAX_DECOMPRESSED_BYTES = 64 << 20
 # Above, bodies are decoded, and answers encoded, beside the event loop.
@@ -160,11 +163,26 @@ class WebParts:
     options: WebOptions
     repository: Repository
     figures: Figures
+    auditor: Auditor = field(default_factory=Auditor)
 
 
 def headers_of(scope: Scope) -> Mapping[bytes, bytes]:
     """Return the request's headers, names in lower case as ASGI promises; the last one wins."""
     return dict(scope["headers"])
+
+
+def path_of(scope: Scope) -> str:
+    """Return the path below the one that a proxy has cut off, as routing sees it."""
+    path, cut = str(scope["path"]), str(scope.get("root_path", ""))
+    if cut and (path == cut or path.startswith(f"{cut}/")):
+        return path[len(cut) :]
+    return path
+
+
+def port_of(scope: Scope) -> int | None:
+    """Return the port of ours that a request came in by, None for a socket without one."""
+    server = scope.get("server")
+    return server[1] if server else None
 
 
 def media_type_of(headers: Mapping[bytes, bytes]) -> str:

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import logs
-from service.errors import TooLarge
-from service.metrics import Metrics
-from service.web.errors import error_response, internal_error
-from service.web.exchange import ERROR_CODE, MODEL, PROBE, ROAD, ClientGone, headers_of
+from service.errors import ServiceError, TooLarge
+from service.web.errors import ErrorAnswers, error_response, internal_error
+from service.web.exchange import (
+    CALLER,
+    ERROR_CODE,
+    MODEL,
+    PROBE,
+    ROAD,
+    VERSION,
+    ClientGone,
+    headers_of,
+    path_of,
+)
+from service.web.security import Gate
 from service.web.visit import Visit, Visits
 
 _log = logging.getLogger("onnxport.web")
@@ -20,11 +31,24 @@ class Guard:
     """Pure ASGI, because a layer that costs tasks or queues would be paid by every request."""
 
     def __init__(
-        self, app: ASGIApp, *, metrics: Metrics, visits: Visits, max_body_bytes: int
+        self,
+        app: ASGIApp,
+        *,
+        gate: Gate,
+        public: Callable[[str, str], bool],
+        errors: ErrorAnswers,
+        visits: Visits,
+        max_body_bytes: int,
     ) -> None:
-        """Keep the limits and where to count."""
+        """Keep the limits, who lets callers in, and where to count.
+
+        ``public`` says of method and path whether they need no key; all else needs one, be there
+        a road or not.
+        """
         self._app = app
-        self._metrics = metrics
+        self._gate = gate
+        self._public = public
+        self._errors = errors
         self._visits = visits
         self._max_body_bytes = max_body_bytes
 
@@ -44,20 +68,21 @@ class Guard:
         try:
             await self._guarded(scope, receive, self._sending(send, visit), visit)
         finally:
+            visit.caller = scope[CALLER].name if CALLER in scope else ""
             visit.road = scope.get(ROAD, visit.road)
             visit.probe = scope.get(PROBE, False)
             visit.model = scope.get(MODEL, "")
+            visit.version = scope.get(VERSION)
             visit.error = scope.get(ERROR_CODE, "")
             self._visits.close(visit)
             logs.request_id.reset(token)
 
     async def _guarded(self, scope: Scope, receive: Receive, send: Send, visit: Visit) -> None:
         try:
-            length = headers_of(scope).get(b"content-length", b"")
-            if length.isdigit() and int(length) > self._max_body_bytes:
-                scope[ERROR_CODE] = TooLarge.code
-                self._metrics.refused(TooLarge.code)
-                await error_response(413, self._too_large(int(length)))(scope, receive, send)
+            try:
+                self._admit(scope)
+            except ServiceError as error:
+                await self._refuse(error, scope, receive, send)
                 return
             await self._app(scope, self._receiving(receive, visit), send)
         except ClientGone:
@@ -71,10 +96,28 @@ class Guard:
                 raise
             await internal_error()(scope, receive, send)
 
+    def _admit(self, scope: Scope) -> None:
+        """Note who calls; raise what stands in the way before a byte of the body is read."""
+        public = self._public(scope["method"], path_of(scope))
+        scope[CALLER] = self._gate.identify(scope["headers"], public=public)
+        length = headers_of(scope).get(b"content-length", b"")
+        if length.isdigit() and int(length) > self._max_body_bytes:
+            raise TooLarge(self._too_large(int(length)))
+
+    async def _refuse(
+        self, error: ServiceError, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        scope[ERROR_CODE] = error.code
+        status, text, headers = self._errors.answer(error, known=False)
+        await error_response(status, text, headers)(scope, receive, send)
+
     def _receiving(self, receive: Receive, visit: Visit) -> Receive:
         async def counted() -> Message:
             message = await receive()
-            visit.received += len(message.get("body", b""))
+            body = message.get("body", b"")
+            visit.received += len(body)
+            if visit.hashes is not None:
+                visit.hashes.asked.update(body)
             if visit.received > self._max_body_bytes:
                 raise TooLarge(self._too_large(None))
             return message
@@ -87,7 +130,10 @@ class Guard:
                 visit.status = message["status"]
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", visit.id)]
             else:
-                visit.sent += len(message.get("body", b""))
+                body = message.get("body", b"")
+                visit.sent += len(body)
+                if visit.hashes is not None:
+                    visit.hashes.answered.update(body)
             await send(message)
 
         return counted

@@ -15,6 +15,7 @@ from service.web.encoding import MIN_PACKED_BYTES, chosen, pack
 from service.web.exchange import (
     MODEL,
     OFF_LOOP_BYTES,
+    VERSION,
     WebParts,
     deadline_of,
     headers_of,
@@ -62,6 +63,7 @@ class Infer:
             name, version, call.inputs, wanted=call.wanted, deadline=deadline
         )
         prediction = await while_connected(receive, work)
+        scope[VERSION] = prediction.version
         await _answer(send, headers, await _encoded(call, prediction))
 
     def _decode(self, body: bytes, json_bytes: int | None, skimmer: Skimmer) -> InferCall:

@@ -59,8 +59,9 @@ def with_models(document: Document, views: Sequence[ModelView]) -> Document:
         ):
             verb = "predict" if general == _PREDICT else "infer"
             head = {"operationId": f"{verb}_model_{identity}", "tags": [_tag(view)]}
-            responses = _errors(document["paths"][general]["post"]) | operation["responses"]
-            paths[path] = {"post": {**head, **operation, "responses": responses}}
+            same = document["paths"][general]["post"]
+            responses = _errors(same) | operation["responses"]
+            paths[path] = {"post": {**head, **_secured(operation, same), "responses": responses}}
     return {
         **document,
         "paths": paths,
@@ -85,6 +86,19 @@ def _unique(word: str, taken: set[str]) -> str:
 
 def _errors(operation: Mapping[str, Any]) -> Document:
     return {status: one for status, one in operation["responses"].items() if status != "200"}
+
+
+def _secured(operation: Document, same: Mapping[str, Any]) -> Document:
+    """Return an operation with the key that the general one asks for, if it does."""
+    if not same.get("security"):
+        return operation
+    secured = {**operation, "security": same["security"]}
+    if "x-codeSamples" in operation:
+        secured["x-codeSamples"] = [
+            {**one, "source": snippets.with_key(one["source"])}
+            for one in operation["x-codeSamples"]
+        ]
+    return secured
 
 
 def _summary(view: ModelView, example: Showcase) -> Document:

@@ -7,6 +7,8 @@ from typing import Any
 
 _ERRORS: Mapping[str, str] = {
     "400": "The request is wrong; the text names the field and the value seen.",
+    "401": "No key or token was sent, or one that does not count.",
+    "403": "The key lacks the scope that is needed here.",
     "404": "No such model or version.",
     "413": "The body, a tensor or a picture is over its limit.",
     "415": "The body has an encoding that the server does not undo.",

@@ -17,6 +17,7 @@ from service.registry import State
 from service.web.exchange import (
     MODEL,
     OFF_LOOP_BYTES,
+    VERSION,
     WebParts,
     deadline_of,
     headers_of,
@@ -118,6 +119,7 @@ class Invocations:
             work = self._answers.predict_raw(name, None, body, media_type, deadline=deadline)
         scope[MODEL] = name
         answered = await while_connected(receive, work)
+        scope[VERSION] = answered.version
         await send_answer(send, Call([]).answer(answered), answered, None)
 
 

@@ -8,11 +8,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service import __version__
+from service.access import ANYBODY, Scope
 from service.errors import ModelNotReady
 from service.metrics import CONTENT_TYPE
 from service.registry import ModelView, State
 from service.tensors import TensorSpec
-from service.web.exchange import WebParts, json_response, model_of
+from service.web.exchange import CALLER, WebParts, json_response, model_of
 from service.web.modelconfig import PLATFORM, config_of
 
 SERVER_NAME = "onnxport"
@@ -56,20 +57,18 @@ class Routes:
 
     async def ready(self, request: Request) -> Response:
         """Say whether the server should be sent traffic, and if not which models hold it up."""
-        del request
         if self._models.ready():
             return json_response({"ready": True})
         waiting = [not_ready(v) for v in self._models.views() if v.state is not State.READY]
-        text = "; ".join(waiting) or "a required model is missing"
+        text = _for_caller(request, "; ".join(waiting) or "a required model is missing")
         return json_response({"ready": False, "error": text}, 503, {"Retry-After": "1"})
 
     async def started(self, request: Request) -> Response:
         """Say whether every model's first attempt has ended, well or not."""
-        del request
         loading = [not_ready(v) for v in self._models.views() if v.state not in _ENDED]
         if not loading:
             return json_response({"started": True})
-        content = {"started": False, "error": "; ".join(loading)}
+        content = {"started": False, "error": _for_caller(request, "; ".join(loading))}
         return json_response(content, 503, {"Retry-After": "1"})
 
     async def models(self, request: Request) -> Response:
@@ -140,6 +139,12 @@ class Routes:
         """Return all instruments in Prometheus' text format, whatever the caller accepts."""
         del request
         return Response(await self._figures.page(), headers={"content-type": CONTENT_TYPE})
+
+
+def _for_caller(request: Request, reasons: str) -> str:
+    """Return the reasons, which name models, only to callers who may know them."""
+    caller = request.scope.get(CALLER, ANYBODY)
+    return reasons if Scope.READ in caller.scopes else "not every model is ready"
 
 
 def not_ready(view: ModelView) -> str:

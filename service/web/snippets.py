@@ -31,6 +31,15 @@ def curl_filled(path: str, inputs: Sequence[ShownTensor]) -> str:
     return f"python3 -c {shlex.quote(code)} | {_CURL} -d @- {BASE}{path}"
 
 
+def with_key(source: str) -> str:
+    """Return a sample of this module for a server that asks for a key, read from a variable."""
+    opened = f'Client("{BASE}")'
+    if opened in source:
+        keyed = f'Client("{BASE}", api_key=os.environ["KEY"])'
+        return "import os\n" + source.replace(opened, keyed)
+    return source.replace(_CURL, f'{_CURL} -H "X-API-Key: $KEY"', 1)
+
+
 def python_predict(model: str, instance: object) -> str:
     """Return a program for the client of this package that sends one instance."""
     picture = isinstance(instance, dict) and instance.keys() == {"b64"}

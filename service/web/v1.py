@@ -25,6 +25,7 @@ from service.web.content import Received, received
 from service.web.exchange import (
     MODEL,
     OFF_LOOP_BYTES,
+    VERSION,
     Models,
     WebParts,
     deadline_of,
@@ -159,6 +160,7 @@ class Predict:
             work = self._answers.predict(name, version, call.instances, deadline=deadline)
         scope[MODEL] = name
         answered = await while_connected(receive, work)
+        scope[VERSION] = answered.version
         await send_answer(send, call.answer(answered), answered, received.event)
 
     async def _received(

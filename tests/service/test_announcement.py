@@ -43,6 +43,14 @@ def test_the_message_of_a_server_that_waits_to_be_told(tmp_path: Path) -> None:
     assert "onnxport-train" not in text
 
 
+def test_the_message_of_a_server_that_asks_for_keys(tmp_path: Path) -> None:
+    """Every call has a place for one."""
+    models.series_bundle(tmp_path)
+    settings = Settings(repository=tmp_path, log_format="text", keys="key = []")
+    text = announcement_text(settings, scan(tmp_path), "https://h:1", colours=False)
+    assert text.count("curl ") == text.count('curl -H "X-API-Key: $KEY" ') == 2
+
+
 def test_a_model_with_several_versions_is_named_once(tmp_path: Path) -> None:
     """Its name is what callers use; the newest version says what a call looks like."""
     for version in (1, 2):

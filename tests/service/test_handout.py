@@ -65,7 +65,7 @@ async def hall() -> AsyncIterator[Hall]:
         held = seats[1].child
         assert held is not None
         held.connections.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
-        handout = Handout(listener, seats)
+        handout = Handout([listener], seats)
         handout.update()
         yield Hall(handout, seats, ends, listener.getsockname()[:2], stack)
         handout.close()

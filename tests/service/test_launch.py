@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from service.cpu import usable_cores
-from service.launch import options_of, uses_cuda
+from service.errors import ConfigurationError
+from service.launch import listen_all, options_of, uses_cuda, with_ports
+from service.listener import address_of
 from service.settings import Settings
 from service.supervisor import Options
 from tests.support.runtime import write_distribution
@@ -23,6 +25,30 @@ def test_settings_travel_unchanged(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.setenv("ONNXPORT_DEADLINE", "9")
     assert Settings(**options.settings) == settings
     assert (options.workers, options.grace) == (3, settings.grace)
+
+
+def test_the_admin_port_is_one_more_listener(tmp_path: Path) -> None:
+    """Roads are told apart by the ports that were really taken; one that is not free is named."""
+    settings = Settings(repository=tmp_path, port=0, admin_port=0)
+    main, admin = listen_all(settings)
+    with main, admin:
+        taken = with_ports(settings, [main, admin])
+        assert (taken.port, taken.admin_port) == (main.getsockname()[1], admin.getsockname()[1])
+        busy = Settings(repository=tmp_path, port=0, admin_port=taken.admin_port)
+        with pytest.raises(ConfigurationError, match="--admin-port"):
+            listen_all(busy)
+    (only,) = listen_all(Settings(repository=tmp_path, port=0))
+    only.close()
+
+
+def test_admin_has_a_port_beside_a_unix_socket(tmp_path: Path) -> None:
+    """What comes in by the socket has no port, and so is not admin."""
+    settings = Settings(repository=tmp_path, uds=str(tmp_path / "s"), admin_port=0)
+    main, admin = listen_all(settings)
+    with main, admin:
+        assert address_of(main, secure=True) == "https://localhost"
+        taken = with_ports(settings, [main, admin])
+        assert (taken.port, taken.admin_port) == (settings.port, admin.getsockname()[1])
 
 
 def test_flags_without_a_meaning_are_said() -> None:

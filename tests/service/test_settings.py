@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from service.access_settings import is_loopback
 from service.errors import ConfigurationError
-from service.settings import Settings, is_loopback
+from service.settings import Settings
 from service.sources import load_settings
 
 

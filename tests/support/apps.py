@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fastapi import FastAPI
 
 from service.app import set_up
 from service.figures import OwnFigures
 from service.metrics import Metrics
 from service.statistics import Statistics
+from service.web.auditor import Auditor
 from service.web.exchange import Answers, Models, Repository, WebOptions, WebParts
 from service.web.limits import EdgeLimits
+from service.web.security import Gate
 from tests.support.fakes import EchoAnswers, FakeModels, FakeRepository
 
 
@@ -19,6 +23,8 @@ def make_app(
     answers: Answers | None = None,
     options: WebOptions | None = None,
     repository: Repository | None = None,
+    gate: Gate | None = None,
+    auditor: Auditor | None = None,
     limits: EdgeLimits | None = None,
 ) -> FastAPI:
     """Return an application whose roads lead to the given stand-ins."""
@@ -27,7 +33,7 @@ def make_app(
     parts = make_parts(
         models=models, answers=answers, options=options, repository=repository, metrics=metrics
     )
-    set_up(app, parts, metrics, limits=limits)
+    set_up(app, replace(parts, auditor=auditor or Auditor()), metrics, gate=gate, limits=limits)
     return app
 
 

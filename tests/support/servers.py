@@ -51,6 +51,13 @@ class RealServer:
             pass
         return record
 
+    def rest(self) -> list[dict[str, Any]]:
+        """Wait for the end of the log and return the lines that nobody has asked for."""
+        lines = []
+        while (line := self._lines.get(timeout=PATIENCE)) != _END:
+            lines.append(dict(json.loads(line)))
+        return lines
+
     def ended(self) -> int:
         """Wait for the process to end and return its exit code."""
         return self.process.wait(PATIENCE)

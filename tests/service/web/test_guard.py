@@ -11,7 +11,9 @@ from starlette.types import Message, Receive, Scope, Send
 
 from service.errors import DeadlineExceeded, EngineFailure, ModelNotReady, Overloaded
 from service.metrics import Metrics
+from service.web.errors import ErrorAnswers
 from service.web.guard import Guard
+from service.web.security import Gate
 from service.web.visit import Visits
 from tests.support.apps import make_app
 from tests.support.clients import client_of
@@ -169,7 +171,14 @@ async def test_half_an_answer_is_not_mended(log: StringIO) -> None:
         assert message["type"] == "http.response.start"
 
     metrics = Metrics("0")
-    guard = Guard(broken, metrics=metrics, visits=Visits(metrics), max_body_bytes=10)
+    guard = Guard(
+        broken,
+        gate=Gate(),
+        public=lambda method, path: True,
+        errors=ErrorAnswers(metrics),
+        visits=Visits(metrics),
+        max_body_bytes=10,
+    )
     with pytest.raises(RuntimeError, match="late"):
         await guard(_scope("/"), receive, send)
     assert lines(log)[0]["error"] == "internal"

@@ -14,9 +14,11 @@ from service.errors import InvalidRequest, NotAcceptable
 from service.metrics import Metrics
 from service.registry import State
 from service.settings import Settings
+from service.web.errors import ErrorAnswers
 from service.web.exchange import WebOptions
 from service.web.guard import Guard
 from service.web.platforms import Invocations, check_accept, choose_model, holds_tensors
+from service.web.security import Gate
 from service.web.visit import Visits
 from tests.support import models
 from tests.support.apps import make_app, make_parts
@@ -178,7 +180,9 @@ async def test_a_binary_body_goes_to_v2_untouched() -> None:
     metrics = Metrics("0")
     guarded = Guard(
         Invocations(parts, infer=infer, predict=predict),
-        metrics=metrics,
+        gate=Gate(),
+        public=lambda method, path: True,
+        errors=ErrorAnswers(metrics),
         visits=Visits(metrics),
         max_body_bytes=99,
     )
