@@ -34,7 +34,7 @@ RepositoryOption = Annotated[
     Path | None, typer.Option(help="Where models are looked up by name (default: models).")
 ]
 ProvidersOption = Annotated[
-    str | None, typer.Option(help="Execution providers, as in the settings: auto, cpu, cuda.")
+    str | None, typer.Option(help="Execution providers, as in the settings, such as cuda,cpu.")
 ]
 FAILURE_EXIT: Final = 1
 USAGE_EXIT: Final = 2

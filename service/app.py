@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from service import __version__
+from service import __version__, nvml
 from service.access_settings import is_loopback
 from service.batcher import BatchPolicy
 from service.cpu import usable_cores
@@ -95,7 +95,7 @@ def make_core(settings: Settings, found: Sequence[Found], member: Member | None 
     inputs = ThreadPoolExecutor(threads, thread_name_prefix="inputs")
     # Where one load takes long, others go on beside it.
     loads = ThreadPoolExecutor(max(2, usable_cores()), thread_name_prefix="loads")
-    metrics = Metrics(__version__, onnxruntime=ort_version())
+    metrics = Metrics(__version__, nvml.devices, onnxruntime=ort_version())
     statistics = Statistics()
     telemetry = telemetry_of(settings)
     others = [one for one in (member, telemetry) if one is not None]
@@ -183,7 +183,7 @@ def load_options(settings: Settings) -> LoadOptions:
     """Return how models are opened and what they must prove."""
     providers = ("auto",) if settings.providers == "auto" else tuple(settings.providers)
     return LoadOptions(
-        EngineOptions(providers),
+        EngineOptions(providers, strict_placement=settings.strict_placement),
         verify=settings.verify,
         max_rows=settings.max_batch_rows,
         profile=settings.profile,
@@ -242,6 +242,7 @@ def create_app(
         connections=settings.max_connections,
         bytes_in_flight=settings.max_bytes_in_flight,
     )
+    app.state.health = core.registry.health
     parts = make_parts(core, options, auditor)
     visits = Visits(
         core.metrics,

@@ -5,7 +5,6 @@ A driver or a library that does not fit may hang or end the process, which then 
 
 from __future__ import annotations
 
-import ctypes
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,19 +12,10 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import orjson
 
-from service import modelfile
+from service import cuda, modelfile
 from service.engine import EngineOptions, OrtEngine
 from service.errors import ServiceError
 
-# What the CUDA provider is linked against, and cuDNN, without which it cannot convolve.
-_CUDA_NEEDS = (
-    "libcublasLt.so.13",
-    "libcublas.so.13",
-    "libcurand.so.10",
-    "libcudart.so.13",
-    "libcudnn.so.9",
-    "libcuda.so.1",
-)
 _MAPS = Path("/proc/self/maps")
 _VENDOR = ("libcu", "libnv")
 
@@ -33,7 +23,8 @@ _VENDOR = ("libcu", "libnv")
 def attempt(provider: str) -> dict[str, object]:
     """Run a small model on the provider alone; return whether it did, and on which libraries.
 
-    ``missing`` names what the loader does not find, each with its reason.
+    ``missing`` names what the loader does not find, each with its reason: the driver, or where
+    there is one the libraries.
     """
     reason = ""
     try:
@@ -41,7 +32,9 @@ def attempt(provider: str) -> dict[str, object]:
             _run(Path(folder) / "trial.onnx", provider)
     except ServiceError as error:
         reason = str(error)
-    missing = _missing() if reason and provider == "cuda" else {}
+    missing: dict[str, str] = {}
+    if reason and provider == "cuda":
+        missing = cuda.missing_libraries([cuda.DRIVER]) or cuda.missing_libraries(cuda.LIBRARIES)
     return {"loads": not reason, "reason": reason, "missing": missing, "libraries": _mapped()}
 
 
@@ -50,16 +43,6 @@ def _run(file: Path, provider: str) -> None:
     engine = OrtEngine(str(file), EngineOptions((provider,)))
     engine.run({"x": np.ones((1, 1, 4, 4), np.float32)}, ["y"])
     engine.close()
-
-
-def _missing() -> dict[str, str]:
-    found = {}
-    for name in _CUDA_NEEDS:
-        try:
-            ctypes.CDLL(name)
-        except OSError as error:
-            found[name] = str(error)
-    return found
 
 
 def _mapped(maps: Path = _MAPS) -> list[str]:

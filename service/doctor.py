@@ -130,30 +130,13 @@ def provider_problems(report: Mapping[str, Any]) -> list[str]:
     asked = report["asked"]
     wished = {"cpu"} if "auto" in asked or "cpu" in asked else set(asked)
     return [
-        f"{_with_name(one)}{_remedy(one, report)}"
-        for one in report["providers"]
-        if one["name"] in wished and not one["loads"]
+        _with_name(one) for one in report["providers"] if one["name"] in wished and not one["loads"]
     ]
 
 
 def _with_name(provider: Mapping[str, Any]) -> str:
     name, reason = f"provider '{provider['name']}'", str(provider["reason"])
     return reason if reason.startswith(name) else f"{name}: {reason}"
-
-
-def _remedy(provider: Mapping[str, Any], report: Mapping[str, Any]) -> str:
-    missing = list(provider.get("missing", {}))
-    if not missing or GPU_WHEEL not in report["wheels"]:
-        return ""
-    remedies = []
-    if "libcuda.so.1" in missing:
-        remedies.append("there is no NVIDIA driver (libcuda.so.1); CUDA 13 needs 580 or newer")
-    libraries = [name for name in missing if name != "libcuda.so.1"]
-    if libraries:
-        remedies.append(
-            f"{', '.join(libraries)} cannot be loaded; mend it with: pip install 'onnxport[gpu]'"
-        )
-    return f"; {'; '.join(remedies)}"
 
 
 def model_problems(models: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -17,42 +17,52 @@ import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from service.bfloat import bfloats_of, run_bfloats
-from service.errors import BundleError, EngineFailure, InvalidRequest, OutOfMemory
+from service.errors import (
+    BundleError,
+    DeviceLost,
+    EngineFailure,
+    InvalidRequest,
+    OutOfMemory,
+    ProviderUnavailable,
+    ServiceError,
+)
+from service.faults import fault_of
+from service.fixed import FixedRuns, Place, why_not_recorded
 from service.graph import as_array, input_spec, output_spec
 from service.memory import outgrows
+from service.providers import PROVIDERS
 from service.refusals import Refusal
 from service.session import (
-    NO_MEMORY,
-    PROVIDERS,
     EngineOptions,
     ModelBytes,
+    Opened,
     arenas_of,
+    device_of,
+    on_cpu,
     open_session,
     read_back,
-    short_name,
     shrink,
     shrinking,
 )
 from service.tensors import Tensor, Tensors, TensorSpec
 
 # The rest of the service takes these from here, where the environment is set first.
-__all__ = ["PROVIDERS", "Engine", "EngineOptions", "ModelBytes", "OrtEngine", "version"]
-
-# What the texts of ONNX Runtime's own troubles hold: no memory, and a run that was told to end.
-_NOT_THE_VALUES = (*NO_MEMORY, "llocat", "terminate")
+__all__ = ["PROVIDERS", "Engine", "EngineOptions", "ModelBytes", "OrtEngine", "on_cpu", "version"]
 
 
 class Stop:
     """Ends a run from another thread, before the next node of its graph.
 
-    It may serve several runs; once used, it ends every run at its beginning.
+    It may serve several runs; once used, it ends every run at its beginning.  With ``give_back``
+    these runs end with the memory given back that is free then.
     """
 
-    __slots__ = ("options",)
+    __slots__ = ("give_back", "options")
 
     def __init__(self) -> None:
         """Begin unused."""
         self.options = ort.RunOptions()
+        self.give_back = False
 
     @property
     def stopped(self) -> bool:
@@ -114,7 +124,8 @@ class OrtEngine:
         ``any_shape`` names the inputs and outputs whose number of axes the file leaves open, None
         if that is not known.
         """
-        session = open_session(model, options)
+        opened = open_session(model, options)
+        session = opened.session
         try:
             specs = [
                 *(input_spec(node, any_shape=any_shape) for node in session.get_inputs()),
@@ -133,12 +144,25 @@ class OrtEngine:
             raise BundleError("the graph has no outputs", Refusal.INVALID_GRAPH)
         self._bfloats = bfloats_of(specs, self._outputs)
         self._datatypes = {spec.name: spec.datatype for spec in self._outputs}
-        self._provider = short_name(session.get_providers()[0])
-        self._session: ort.InferenceSession | None = session
+        self._provider = opened.outcome.used
+        self._opened: Opened | None = opened
         self._options = options
         self._usual_bytes: float = math.inf
         self._arenas = arenas_of(self._provider, options)
         self._shrinking = shrinking(self._arenas)
+        self._fixed = self._recorded(opened, options)
+
+    def _recorded(self, opened: Opened, options: EngineOptions) -> FixedRuns | None:
+        """Return what replays runs, where that is wished for and the device does the work."""
+        if not options.cuda_graphs or self._provider != "cuda":
+            return None
+        reason = why_not_recorded(
+            (*self._inputs, *self._optional_inputs), self._outputs, opened.outcome.placement
+        )
+        if reason:
+            raise ProviderUnavailable(f"cuda_graphs: {reason}")
+        device = Place("cuda", device_of(options))
+        return FixedRuns(opened.session, self._inputs, self._outputs, device)
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -162,10 +186,10 @@ class OrtEngine:
 
     def as_opened(self) -> dict[str, object]:
         """Return what ONNX Runtime itself says it runs with, as plain values."""
-        session = self._session
-        if session is None:
+        opened = self._opened
+        if opened is None:
             raise EngineFailure("the engine is closed")
-        return read_back(session, self._options)
+        return read_back(opened, self._options)
 
     def warm_up(self, batches: Iterable[Tensors]) -> None:
         """Run each of these once, and take the largest for the most that is usual.
@@ -175,6 +199,8 @@ class OrtEngine:
         names = [spec.name for spec in self._outputs]
         largest = 0
         for batch in batches:
+            if self._fixed is not None:
+                self._fixed.prepare(len(next(iter(batch.values()))))
             # The first gives back what a proof or a calibration with larger ones has left.
             self._run(batch, names, None if largest else self._shrinking)
             largest = max(largest, _bytes_of(batch))
@@ -190,7 +216,7 @@ class OrtEngine:
         beyond = outgrows(_bytes_of(inputs), self._usual_bytes)
         if stop is None:
             return self._run(inputs, wanted, self._shrinking if beyond else None)
-        if beyond:
+        if beyond or stop.give_back:
             shrink(stop.options, self._arenas)
         return self._run(inputs, wanted, stop.options)
 
@@ -217,29 +243,39 @@ class OrtEngine:
     def _run(
         self, inputs: Tensors, wanted: Sequence[str], options: ort.RunOptions | None
     ) -> dict[str, Tensor]:
-        session = self._session
-        if session is None:
+        opened = self._opened
+        if opened is None:
             raise EngineFailure("the engine is closed")
+        session = opened.session
         try:
-            if self._bfloats:
+            if self._fixed is not None:
+                values = self._fixed.run(inputs, wanted, options)
+            elif self._bfloats:
                 values = run_bfloats(session, inputs, wanted, self._bfloats, options)
             else:
                 values = session.run(list(wanted), dict(inputs), options)
         # ONNX Runtime raises types of its own and plain RuntimeError, MemoryError and others.
         except Exception as error:
-            if _refuses_values(error, self._provider):
-                raise InvalidRequest("the model refuses these input values") from error
-            if any(mark in str(error) for mark in NO_MEMORY) or isinstance(error, MemoryError):
-                raise OutOfMemory("the model asks for more memory than there is") from error
-            raise EngineFailure("the model failed on this input") from error
+            raise self._translated(error) from error
         return {
             name: as_array(value, self._datatypes[name])
             for name, value in zip(wanted, values, strict=True)
         }
 
+    def _translated(self, error: Exception) -> ServiceError:
+        """Return what callers hear of an error of ONNX Runtime."""
+        fault = fault_of(str(error), type(error).__name__)
+        if fault == "device" and self._provider != "cpu":
+            return DeviceLost(f"the device of provider '{self._provider}' is lost")
+        if fault == "memory":
+            return OutOfMemory("the model asks for more memory than there is")
+        if fault == "other" and _refuses_values(error, self._provider):
+            return InvalidRequest("the model refuses these input values")
+        return EngineFailure("the model failed on this input")
+
     def close(self) -> None:
         """Drop the session; its memory goes when the last run has ended."""
-        self._session = None
+        self._opened = None
 
 
 def version() -> str:
@@ -259,7 +295,7 @@ def _refuses_values(error: Exception, provider: str) -> bool:
     if provider != "cpu" or not isinstance(error, (ort_errors.Fail, ort_errors.RuntimeException)):
         return False
     text = str(error)
-    return "while running" in text and not any(mark in text for mark in _NOT_THE_VALUES)
+    return "while running" in text and "llocat" not in text
 
 
 def _bytes_of(inputs: Tensors) -> int:

@@ -6,13 +6,15 @@ import asyncio
 import logging
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from service.batcher import Batcher, BatchPolicy, Hooks, Model
+from service.device import on_device
 from service.engine import Engine, Stop
-from service.errors import FilesChanged, ModelNotReady, Quarantined, ServiceError
+from service.errors import DeviceLost, FilesChanged, ModelNotReady, Quarantined, ServiceError
 from service.isolated import isolate
 from service.lease import Lease, LiveModel
 from service.lifecycle import IN_PROGRESS, LEAVING, LEGAL_MOVES, ModelView, State
@@ -86,6 +88,13 @@ class Entry:
         observer.model_state(self.found.name, self.found.version, self.state)
         if self._live is not None and self.state is State.READY:
             observer.loaded(_load_report(self._live))
+            runtime = runtime_of(self._live.loaded)
+            self._means.observer.placement(
+                self.found.name,
+                self.found.version,
+                nodes=runtime.get("nodes", {}),
+                fell_back=bool(runtime.get("fell_back")),
+            )
 
     async def load(self) -> None:
         """Open and prove the version: READY, or FAILED with a reason; raises only surprises."""
@@ -106,6 +115,8 @@ class Entry:
             self._fail(str(error), error.code)
             return
         except ServiceError as error:
+            if isinstance(error, DeviceLost):
+                means.health.lose(str(error))
             self._fail(str(error), error.code)
             return
         except (OSError, MemoryError) as error:
@@ -141,7 +152,17 @@ class Entry:
     def _answer_with(self, loaded: Loaded) -> None:
         found = self.found
         self._batching = self._policy(loaded)
+        loaded = replace(
+            loaded,
+            engine=on_device(
+                loaded.engine,
+                self._means.health,
+                max_rows=self._batching.max_rows,
+                batchable=self._batching.batchable,
+            ),
+        )
         batcher = self._batcher(loaded, self._batching)
+        self._tell_fallback(runtime_of(loaded))
         notes = loaded.info.get("notes")
         info = {**loaded.info, "notes": [*(notes if isinstance(notes, list) else ()), *found.notes]}
         terms = Terms.of(loaded.contract)
@@ -151,6 +172,19 @@ class Entry:
         # A loader that has nothing to warm up says nothing of it.
         self._move(State.WARMING)
         self._move(State.READY)
+
+    def _tell_fallback(self, runtime: Mapping[str, Any]) -> None:
+        """Say which provider stands in for the one that was asked for, and why."""
+        if runtime.get("fell_back"):
+            reasons = runtime.get("providers_unavailable", {})
+            why = "; ".join(f"provider '{name}': {reason}" for name, reason in reasons.items())
+            _log.warning(
+                "model %s version %d: runs on '%s' instead: %s",
+                self.found.name,
+                self.found.version,
+                runtime.get("provider"),
+                printable(why),
+            )
 
     def _policy(self, loaded: Loaded) -> BatchPolicy:
         policy, batchable = self._means.policy, loaded.contract.batchable
@@ -230,6 +264,15 @@ class Entry:
                 beside,
             )
 
+    @property
+    def on_device(self) -> bool:
+        """Whether it answers from a device that can be lost."""
+        return self.state is State.READY and self._provider != "cpu"
+
+    @property
+    def _provider(self) -> str:
+        return self._live.loaded.engine.provider if self._live else "cpu"
+
     def lease(self) -> Lease:
         """Hold the version open while it answers; raises ModelNotReady with its state."""
         if self._live is None or self.state is not State.READY:
@@ -277,6 +320,12 @@ def _load_report(live: LiveModel) -> LoadReport:
         live.loaded.engine.provider,
         error if isinstance(error, float) else None,
     )
+
+
+def runtime_of(loaded: Loaded) -> Mapping[str, Any]:
+    """Return what model-info says of the session; nothing where a loader says nothing."""
+    runtime = loaded.info.get("runtime")
+    return runtime if isinstance(runtime, Mapping) else {}
 
 
 def _close(engine: Engine) -> None:

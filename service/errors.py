@@ -142,16 +142,28 @@ class EngineFailure(ServiceError):
     code = "engine_failure"
 
 
-class AuditUnavailable(ServiceError):
-    """The audit log cannot be written; what it must record is not done."""
-
-    code = "audit_unavailable"
-
-
 class OutOfMemory(EngineFailure):
     """A run asked for more memory than there is; the process lives and answers others."""
 
     code = "out_of_memory"
+
+
+class DeviceFull(Overloaded):
+    """A run did not fit into the device's memory, nor did its halves; smaller ones will come."""
+
+    code = "device_full"
+
+
+class DeviceLost(ServiceError):
+    """A device has failed for good as far as this process goes; another one may be fine."""
+
+    code = "device_lost"
+
+
+class AuditUnavailable(ServiceError):
+    """The audit log cannot be written; what it must record is not done."""
+
+    code = "audit_unavailable"
 
 
 class ProcessEnded(ServiceError):

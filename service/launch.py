@@ -130,8 +130,8 @@ def uses_cuda(providers: str | Sequence[str], devices: Path = _DEVICES) -> bool:
 
     "auto" means CUDA where both its ONNX Runtime and a device are there.
     """
-    if providers != "auto":
-        return "cuda" in providers
+    if providers not in ("auto", ("auto",)):
+        return "cuda" in providers or "tensorrt" in providers
     if not any(metadata.distributions(name="onnxruntime-gpu")):
         return False
     return any(devices.glob("nvidia[0-9]*")) or (devices / "dxg").exists()

@@ -17,10 +17,11 @@ from service.bundle import GOLDEN_FILE
 from service.calibration import Calibration
 from service.contract import Contract
 from service.cpu import usable_memory
-from service.engine import Engine, EngineOptions, OrtEngine
+from service.engine import Engine, EngineOptions, ModelBytes, OrtEngine, on_cpu
 from service.errors import ProviderUnavailable
 from service.golden import Golden
 from service.golden import load as load_golden
+from service.likeness import compare
 from service.pipeline import Pipeline, make_pipeline
 from service.proof import Proved, about, prove
 from service.repository import Found
@@ -33,6 +34,7 @@ from service.version import Version, model_bytes, read_version
 OnStep = Callable[[str], None]
 # Beside its files in memory a model needs room for its session and its runs.
 _FILES_SHARE: Final = 0.5
+_DIFFERENCE: Final = "difference_to_cpu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +156,7 @@ def open_proved(found: Found, options: LoadOptions, report: Report, sealed: Seal
         raise
     info = {
         **report.info,
-        "runtime": _runtime(engine, options),
+        "runtime": _runtime(engine, options) | _measured(report.info),
         "load_seconds": _since(started),
     }
     return Loaded(report.contract, subject.pipeline, engine, info, showcase, tuning)
@@ -192,6 +194,7 @@ def _loaded(version: Version, options: LoadOptions, on_step: OnStep) -> tuple[Lo
         showcase = showcase_of(proved.contract, subject.pipeline, proved.golden)
         on_step("WARMING")
         tuning = _tuned(subject, options, None)
+        measured = _difference(version.source, subject, options, proved.golden)
     except BaseException:
         engine.close()
         raise
@@ -200,7 +203,7 @@ def _loaded(version: Version, options: LoadOptions, on_step: OnStep) -> tuple[Lo
         "batching": dict(proved.batching),
         "tuning": tuning.as_json(),
         "verification": dict(proved.verification),
-        "runtime": _runtime(engine, options),
+        "runtime": _runtime(engine, options) | measured,
         "load_seconds": _since(started),
     }
     return Loaded(proved.contract, subject.pipeline, engine, info, showcase, tuning), proved
@@ -221,6 +224,26 @@ def _runtime(engine: OrtEngine, options: LoadOptions) -> dict[str, object]:
         **engine.as_opened(),
         "onnxruntime": engines.version(),
     }
+
+
+def _difference(
+    source: ModelBytes, subject: Subject, options: LoadOptions, golden: Golden | None
+) -> dict[str, object]:
+    """Return how far the golden answers of a device are from the CPU's; nothing on the CPU."""
+    engine = subject.engine
+    if engine.provider == "cpu" or golden is None:
+        return {}
+    cpu = OrtEngine(source, on_cpu(options.engine))
+    try:
+        seen = compare(subject.contract, golden, subject.pipeline, (engine, cpu))
+    finally:
+        cpu.close()
+    return {_DIFFERENCE: seen.as_json()}
+
+
+def _measured(known: Mapping[str, Any]) -> dict[str, object]:
+    """Return what of a runtime was measured where the model was proved."""
+    return {name: value for name, value in known["runtime"].items() if name == _DIFFERENCE}
 
 
 def _since(started: float) -> float:
@@ -244,8 +267,16 @@ def options_for(found: Found, options: LoadOptions) -> LoadOptions:
             intra_op_threads=options.cores if profile == "latency" else 1,
             session={**options.engine.session, **rules.ort.session},
             provider={**options.engine.provider, **rules.ort.provider},
+            by_provider={**options.engine.by_provider, **rules.ort.providers},
+            providers=rules.providers or options.engine.providers,
+            strict_placement=_either(rules.strict_placement, options.engine.strict_placement),
+            cuda_graphs=_either(rules.cuda_graphs, options.engine.cuda_graphs),
         ),
     )
+
+
+def _either(own: bool | None, default: bool) -> bool:  # noqa: FBT001 - two of a kind
+    return default if own is None else own
 
 
 def _subject(

@@ -7,6 +7,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
 from service.batcher import BatchPolicy
+from service.device import DeviceHealth
 from service.loader import Loaded, LoadOptions
 from service.observer import Observer
 from service.pool import Pool
@@ -49,6 +50,7 @@ class Means:
     runs: Executor
     observer: Observer
     watchdog: Watchdog = field(default_factory=Watchdog)
+    health: DeviceHealth = field(default_factory=DeviceHealth)
     failures: Failures = field(default_factory=Failures)
 
     def spare(self) -> None:

@@ -199,6 +199,11 @@ class Member:
         del seconds
         self.link.send(Stuck(model, version))
 
+    def placement(
+        self, model: str, version: int, *, nodes: Mapping[str, int], fell_back: bool
+    ) -> None:
+        """Ignore what comes with a change of state."""
+
 
 class SharedModels:
     """The models as all workers together have them: as bad as the worst."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, GCCollector, Info, ProcessCollector
@@ -12,6 +12,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from service.nvml import Device
 from service.observer import BatchReport, LoadReport
 from service.tallies import Distribution, Tallies
 from service.tracing import RunTrace
@@ -30,8 +31,17 @@ class Metrics:
     from a request.  All but `render` is called on the event loop and costs about a microsecond.
     """
 
-    def __init__(self, version: str, *, onnxruntime: str = "") -> None:
-        """Make a registry of its own, so that two applications can live in one process."""
+    def __init__(
+        self,
+        version: str,
+        devices: Callable[[], Sequence[Device]] = tuple,
+        *,
+        onnxruntime: str = "",
+    ) -> None:
+        """Make a registry of its own, so that two applications can live in one process.
+
+        ``devices`` is asked whenever the figures are wanted.
+        """
         self._tallies = Tallies()
         self.registry = registry = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=registry)
@@ -39,7 +49,7 @@ class Metrics:
         build = Info("onnxport_build", "What is running.", registry=registry)
         versions = {"version": version, "python": platform.python_version()}
         build.info({**versions, "onnxruntime": onnxruntime})
-        registry.register(_Families(self._tallies))
+        registry.register(_Families(self._tallies, devices))
 
     def model_state(self, model: str, version: int, state: str) -> None:
         """Show the state, and let the model's rates begin at zero; unloaded ones leave the page."""
@@ -84,6 +94,13 @@ class Metrics:
     def stuck(self, model: str, version: int, seconds: float) -> None:
         """Ignore what the log tells."""
 
+    def placement(
+        self, model: str, version: int, *, nodes: Mapping[str, int], fell_back: bool
+    ) -> None:
+        """Show how many nodes each provider runs, and whether the CPU or another stands in."""
+        tally = self._tallies.of(model, version)
+        tally.nodes, tally.fell_back = dict(nodes), fell_back
+
     def started(self) -> None:
         """Note that an HTTP request has begun."""
         self._tallies.active += 1
@@ -122,8 +139,9 @@ class Metrics:
 class _Families(Collector):
     """Shows the tallies as families of metrics whenever they are asked for."""
 
-    def __init__(self, tallies: Tallies) -> None:
+    def __init__(self, tallies: Tallies, devices: Callable[[], Sequence[Device]]) -> None:
         self._tallies = tallies
+        self._devices = devices
 
     def collect(self) -> Iterator[Metric]:
         """Yield every family, those without a sample included."""
@@ -131,6 +149,7 @@ class _Families(Collector):
         yield from self._model_distributions()
         yield from self._model_gauges()
         yield from self._server()
+        yield from self._device_memory()
 
     def _model_counters(self) -> Iterator[Metric]:
         requests = CounterMetricFamily(
@@ -187,7 +206,7 @@ class _Families(Collector):
             queue.add_metric(labels, tally.queue_rows)
             for known in STATES if tally.state else ():
                 state.add_metric([*labels, known], known == tally.state)
-        yield from (queue, state)
+        yield from (queue, state, *self._placements())
         yield from self._loads()
 
     def _loads(self) -> Iterator[Metric]:
@@ -209,6 +228,38 @@ class _Families(Collector):
                 if tally.load.max_error is not None:
                     error.add_metric(labels, tally.load.max_error)
         yield from (info, seconds, error)
+
+    def _placements(self) -> Iterator[Metric]:
+        nodes = GaugeMetricFamily(
+            "onnxport_model_nodes",
+            "Nodes of a model's graph that a provider runs.",
+            labels=(*_MODEL, "provider"),
+        )
+        fallback = GaugeMetricFamily(
+            "onnxport_model_fallback",
+            "1 if another provider does the work than the first that was asked for.",
+            labels=_MODEL,
+        )
+        for labels, tally in self._tallies.labelled():
+            for provider, count in tally.nodes.items():
+                nodes.add_metric([*labels, provider], count)
+            if tally.state == "READY":
+                fallback.add_metric(labels, tally.fell_back)
+        yield from (nodes, fallback)
+
+    def _device_memory(self) -> Iterator[Metric]:
+        used = GaugeMetricFamily(
+            "onnxport_device_memory_used_bytes",
+            "Memory of a GPU that anybody uses.",
+            labels=("device",),
+        )
+        total = GaugeMetricFamily(
+            "onnxport_device_memory_bytes", "Memory of a GPU.", labels=("device",)
+        )
+        for device in self._devices():
+            used.add_metric([str(device.index)], device.used)
+            total.add_metric([str(device.index)], device.total)
+        yield from (used, total)
 
     def _server(self) -> Iterator[Metric]:
         refused = CounterMetricFamily(

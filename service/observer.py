@@ -73,6 +73,14 @@ class Observer(Protocol):
     def stuck(self, model: str, version: int, seconds: float) -> None:
         """Note that a run was told to end so many seconds ago, and goes on."""
 
+    def placement(
+        self, model: str, version: int, *, nodes: Mapping[str, int], fell_back: bool
+    ) -> None:
+        """Note how many nodes of a model's graph each provider runs.
+
+        ``fell_back`` says that another provider does the work than the first that was asked for.
+        """
+
 
 class Observers:
     """Several observers as one; each hears of every event, in order."""
@@ -129,6 +137,13 @@ class Observers:
         for observer in self._observers:
             observer.stuck(model, version, seconds)
 
+    def placement(
+        self, model: str, version: int, *, nodes: Mapping[str, int], fell_back: bool
+    ) -> None:
+        """Pass the event on."""
+        for observer in self._observers:
+            observer.placement(model, version, nodes=nodes, fell_back=fell_back)
+
 
 class NullObserver:
     """An observer that notes nothing, for uses without metrics such as the command line."""
@@ -164,3 +179,8 @@ class NullObserver:
 
     def stuck(self, model: str, version: int, seconds: float) -> None:
         """Ignore it."""
+
+    def placement(
+        self, model: str, version: int, *, nodes: Mapping[str, int], fell_back: bool
+    ) -> None:
+        """Ignore the event."""

@@ -6,11 +6,13 @@ writes files, loads code or trusts a number as an address.  So only what is list
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
 from service.errors import ConfigurationError
+from service.providers import normal_names
 
 Scalar = bool | int | str
 _MAX_INT = (1 << 31) - 1
@@ -126,6 +128,9 @@ _FILES_OR_CODE = (
     "_dir",
     "_path",
 )
+_ADDRESSES = ("stream", "alloc", "handle", "pointer", "_ptr", "library", "plugin")
+_NEVER = (*_FILES_OR_CODE, *_ADDRESSES)
+_OPTION = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,99}")
 
 
 def session_options(given: object, where: str = "ort.session") -> dict[str, str]:
@@ -143,6 +148,42 @@ def provider_options(given: object, where: str = "ort.provider") -> dict[str, st
     return _checked(_flat(given, where), known, where)
 
 
+def options_by_provider(given: object, where: str = "ort.providers") -> dict[str, dict[str, str]]:
+    """Return the options of each provider that is named, in our spelling of its name.
+
+    Of a provider without a list here any option passes that has a plain value and is not called
+    after a file, a library or an address.  Raises ConfigurationError as `session_options` does.
+    """
+    if not isinstance(given, Mapping):
+        raise ConfigurationError(f"{where}: expected a table of providers, got {given!r:.80}")
+    options = {}
+    for raw, table in given.items():
+        try:
+            (name,) = normal_names([str(raw)])
+        except ValueError as error:
+            raise ConfigurationError(f"{where}: {error}") from error
+        inside, flat = f"{where}.{raw}", _flat(table, f"{where}.{raw}")
+        known = PROVIDER_OPTIONS.get(name)
+        options[name] = _unlisted(flat, inside) if known is None else _checked(flat, known, inside)
+    return options
+
+
+def _unlisted(given: Mapping[str, object], where: str) -> dict[str, str]:
+    checked = {}
+    for name, value in given.items():
+        text = _text(value)
+        if _OPTION.fullmatch(name) is None or any(mark in name.lower() for mark in _NEVER):
+            raise ConfigurationError(
+                f"{where}: '{name:.80}' is not allowed: it could name a file, code or an address"
+            )
+        if text is None or not Allowed(text=True).takes(text):
+            raise ConfigurationError(
+                f"{where}: '{name}' takes {Allowed(text=True)}, got {value!r:.80}"
+            )
+        checked[name] = text
+    return checked
+
+
 def check_provider(given: Mapping[str, str], provider: str) -> None:
     """Raise ConfigurationError for an option that the provider in use does not have."""
     known = PROVIDER_OPTIONS.get(provider, {})
@@ -150,7 +191,8 @@ def check_provider(given: Mapping[str, str], provider: str) -> None:
         if name not in known:
             allowed = ", ".join(sorted(known)) or "none"
             raise ConfigurationError(
-                f"ort.provider: '{name}' is no option of provider '{provider}'; allowed: {allowed}"
+                f"ort.provider: '{name}' is no option of provider '{provider}'; allowed: "
+                f"{allowed}; options of other providers stand in [ort.providers.NAME]"
             )
 
 

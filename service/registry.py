@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from weakref import WeakValueDictionary
 
 from service.batcher import BatchPolicy
+from service.device import DeviceHealth
 from service.entry import Entry
 from service.errors import ModelNotFound, ModelNotReady
 from service.lease import Lease, LiveModel
@@ -56,7 +57,8 @@ class Registry:
         Models run on ``executor`` and load on ``loads``, so that no run waits for a load.
         """
         self._readiness = readiness
-        self._means = Means(load, options, policy, loads, executor, observer)
+        self.health = DeviceHealth()
+        self._means = Means(load, options, policy, loads, executor, observer, health=self.health)
         # Changed only by the methods below, on the event loop: by name and version what answers,
         # or is to answer; a replacement stands beside the table until it is ready.
         self._models: dict[str, dict[int, Entry]] = {}
@@ -77,6 +79,13 @@ class Registry:
 
     async def open(self) -> None:
         """Start to load every version in the background and return at once."""
+        loop = asyncio.get_running_loop()
+
+        def lose(reason: str) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self._lose_device, reason)
+
+        self.health.on_loss(lose)
         for entry in self._entries():
             entry.report()
         self._loading = asyncio.create_task(self._load_all())
@@ -185,10 +194,19 @@ class Registry:
             held = self._models.get(name, {}).get(version)
             if held is None or held.state is State.FAILED:
                 return
-            refused = Entry(held.found, self._means, first=held.first)
-            self._put(refused)
-            refused.refuse(reason)
-            self._retire(held)
+            self._refuse(held, reason)
+
+    def _lose_device(self, reason: str) -> None:
+        """Serve nothing more that runs on the device, at once; answers on their way fail."""
+        for entry in self._entries():
+            if entry.on_device:
+                self._refuse(entry, reason)
+
+    def _refuse(self, held: Entry, reason: str) -> None:
+        refused = Entry(held.found, self._means, first=held.first)
+        self._put(refused)
+        refused.refuse(reason)
+        self._retire(held)
 
     def _retire(self, entry: Entry) -> None:
         if entry.state in LEAVING:

@@ -231,6 +231,15 @@ def bucket_of(length: int) -> int:
     return bucket
 
 
+def buckets_up_to(length: int) -> list[int]:
+    """Return every bucket below a length, and at the end the length itself."""
+    buckets, one = [], 1
+    while (bucket := bucket_of(one)) < length:
+        buckets.append(bucket)
+        one = bucket + 1
+    return [*buckets, length]
+
+
 def recent_strikes(strikes: Iterable[float], now: float) -> list[float]:
     """Return those of the times at which a run was too long for the loop that still count."""
     return [strike for strike in strikes if now - strike <= _STRIKES_COUNT]

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Literal, TypeGuard, get_args
 
 from service.errors import ConfigurationError
-from service.options import provider_options, session_options
+from service.options import options_by_provider, provider_options, session_options
+from service.providers import AUTO, EXPECTED, normal_names
 
 SERVING_FILE = "serving.toml"
 Verify = Literal["enforce", "advisory", "off"]
@@ -64,6 +65,7 @@ class OrtRules:
 
     session: Mapping[str, str] = field(default_factory=dict)
     provider: Mapping[str, str] = field(default_factory=dict)
+    providers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,9 @@ class ServingRules:
     isolation: Isolation | None = None
     batching: BatchingRules = field(default_factory=BatchingRules)
     ort: OrtRules = field(default_factory=OrtRules)
+    providers: tuple[str, ...] | None = None
+    strict_placement: bool | None = None
+    cuda_graphs: bool | None = None
 
 
 def choose(policy: VersionPolicy, versions: Iterable[int]) -> frozenset[int]:
@@ -126,6 +131,9 @@ def parse_rules(content: Mapping[str, object]) -> ServingRules:
         isolation=_isolation(content["isolation"]) if "isolation" in content else None,
         batching=_batching(content.get("batching", {})),
         ort=_ort(content.get("ort", {})),
+        providers=_providers(content["providers"]) if "providers" in content else None,
+        strict_placement=_flag(content, "strict_placement"),
+        cuda_graphs=_flag(content, "cuda_graphs"),
     )
 
 
@@ -216,8 +224,28 @@ def _ort(value: object) -> OrtRules:
     table = _table(value, "ort")
     _refuse_unknown(table, [rule.name for rule in fields(OrtRules)], "ort.")
     return OrtRules(
-        session_options(table.get("session", {})), provider_options(table.get("provider", {}))
+        session_options(table.get("session", {})),
+        provider_options(table.get("provider", {})),
+        options_by_provider(table.get("providers", {})),
     )
+
+
+def _providers(value: object) -> tuple[str, ...]:
+    if value == "auto":
+        return AUTO
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise ConfigurationError(f"providers: expected {EXPECTED}, got {_shown(value)}")
+    try:
+        return normal_names(value)
+    except ValueError as error:
+        raise ConfigurationError(f"providers: {error}") from error
+
+
+def _flag(content: Mapping[str, object], key: str) -> bool | None:
+    value = content.get(key)
+    if value is None or isinstance(value, bool):
+        return value
+    raise ConfigurationError(f"{key}: expected true or false, got {_shown(value)}")
 
 
 def _table(value: object, name: str) -> dict[str, object]:

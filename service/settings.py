@@ -16,6 +16,7 @@ from pydantic_settings import (
 
 from service.access_settings import SECRET, AccessSettings, Names
 from service.errors import ConfigurationError
+from service.providers import normal_names
 
 ENV_PREFIX = "ONNXPORT_"
 
@@ -95,6 +96,10 @@ class Settings(AccessSettings):
     )
     providers: Literal["auto"] | Names = Field(
         "auto", description="Execution providers in order of preference, such as cuda,cpu."
+    )
+    strict_placement: bool = Field(
+        default=False,
+        description="Refuse a model of which a part would run on the CPU beside another provider.",
     )
     verify: Literal["enforce", "advisory", "off"] = Field(
         "enforce", description="What a bundle that fails its own proof means."
@@ -194,9 +199,7 @@ class Settings(AccessSettings):
     @field_validator("providers")
     @classmethod
     def _known_providers(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
-        if value == "auto" or (value and set(value) <= {"cpu", "cuda"}):
-            return value
-        raise ValueError("expected auto, or names among cpu and cuda")
+        return value if isinstance(value, str) else normal_names(value)
 
     @field_validator("root_path")
     @classmethod

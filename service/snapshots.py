@@ -4,7 +4,8 @@ A snapshot has ``families``, each ``{name, type, help, samples: [[name, labels, 
 Prometheus' sense, and ``statistics``, rows of ``[model, version, counters]`` where a counter is a
 number or a list ``[count, ns]``.  Counters and histograms are sums over all workers there have
 been, gauges over the living; a version's state is the worst, its load the slowest and its proof
-the farthest off; what describes a process carries its worker's number.
+the farthest off; what all workers say of one graph or device is the largest of what they say; what
+describes a process carries its worker's number.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ Key = tuple[str, tuple[tuple[str, str], ...]]
 CUMULATIVE: Final = frozenset({"counter", "histogram"})
 STATE_FAMILY: Final = "onnxport_model_state"
 # Gauges that say the same of every worker, or of the slowest or the farthest off.
-_HIGHEST: Final = frozenset(
-    {"onnxport_model_info", "onnxport_model_load_seconds", "onnxport_verification_max_error"}
-)
+_HIGHEST: Final = frozenset({
+    "onnxport_model_info", "onnxport_model_load_seconds", "onnxport_verification_max_error",
+    "onnxport_model_nodes", "onnxport_model_fallback",
+    "onnxport_device_memory_bytes", "onnxport_device_memory_used_bytes",
+})  # fmt: skip
 _OF_A_PROCESS: Final = ("process_", "python_")
 _LATEST: Final = "last_inference"
 

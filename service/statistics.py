@@ -177,6 +177,11 @@ class Statistics:
     def stuck(self, model: str, version: int, seconds: float) -> None:
         """Ignore what the log tells."""
 
+    def placement(
+        self, model: str, version: int, *, nodes: Mapping[str, int], fell_back: bool
+    ) -> None:
+        """Ignore what is in model-info."""
+
     def _known(self, model: str, version: int) -> Counters:
         return self._counters.setdefault((model, version), Counters())
 

@@ -75,6 +75,8 @@ class ModelTally:
     queue_rows: int = 0
     state: str = ""
     load: LoadReport | None = None
+    nodes: dict[str, int] = field(default_factory=dict)
+    fell_back: bool = False
 
     def request(self, outcome: str, rows: int, seconds: Mapping[str, float]) -> None:
         """Count one request; only successful ones enter the durations, errors are too quick."""

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from service import engine as engines
 from service.batcher import BatchPolicy
-from service.calibration import Calibration, Limits, calibrate, never_in_loop, unmeasured
+from service.calibration import (
+    Calibration,
+    Limits,
+    calibrate,
+    never_in_loop,
+    sizes_up_to,
+    unmeasured,
+)
 from service.calibration_cache import CalibrationCache
 from service.contract import Contract
 from service.cpu import cpu_model, usable_cores
@@ -18,10 +25,13 @@ from service.errors import EngineFailure, InvalidRequest, TooLarge
 from service.golden import Golden
 from service.pipeline import Pipeline
 from service.samples import Samples, golden_samples, random_samples
+from service.scheduling import buckets_up_to
 from service.serving import BatchingRules, RunMode
 
 # By the clock, where the limit is of processor time and others use the machine.
 _PATIENCE = 3.0
+# Two regular runs, and the one that is recorded.
+_RUNS_TO_RECORD = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,11 +233,31 @@ def _samples(subject: Subject, limits: Limits) -> Samples | None:
     )
 
 
+def warm_up_plan(
+    measured: Iterable[int], max_rows: int, length: int | None, *, on_device: bool
+) -> list[tuple[int, int | None]]:
+    """Return the (rows, length) of the runs before a model is ready, the longest lengths last.
+
+    On the CPU each measured size is run once.  A device plans, loads code and takes memory for
+    each new shape, so there each size and each bucket of lengths is run, as often as it takes a
+    graph to be recorded.
+    """
+    if not on_device:
+        return [(rows, length) for rows in measured if rows <= max_rows]
+    lengths = [length] if length is None else buckets_up_to(length)
+    return [
+        (rows, one)
+        for rows in sizes_up_to(max_rows)
+        for one in lengths
+        for _ in range(_RUNS_TO_RECORD)
+    ]
+
+
 def _warm_up(engine: OrtEngine, samples: Samples, known: Calibration, max_rows: int) -> None:
-    """Run each size that was measured and may come; a failure here is one that a run would have."""
-    sizes = [rows for rows in known.seconds if rows <= max_rows]
+    """Run each size that may come; a failure here is one that a run would have."""
+    plan = warm_up_plan(known.seconds, max_rows, samples.length, on_device=engine.provider != "cpu")
     try:
-        engine.warm_up(samples.batch(rows, samples.length) for rows in sizes)
+        engine.warm_up(samples.batch(rows, length) for rows, length in plan)
     except (InvalidRequest, EngineFailure):
         return
 

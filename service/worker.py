@@ -9,6 +9,7 @@ import os
 import socket
 import ssl
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -23,6 +24,7 @@ from service.app import control_of, create_app, first_models, open_warning
 from service.blackbox import BlackBox
 from service.children import die_with_parent, ignore_signals
 from service.control import Closed, Drain, Go, Leave, Message, Prepared, Stop, Taken, Unable, Up
+from service.device import DeviceHealth
 from service.errors import ControlBroken, ServiceError
 from service.guarded import Quarantine
 from service.link import Link
@@ -39,6 +41,9 @@ _AT_ONCE: Final = 64
 # How long callers of a worker that is replaced may ask once more before idle connections end.
 _FAREWELL: Final = 1.0
 _LAST_HANDSHAKES: Final = 2.0
+# What the supervisor sees of a worker whose device is lost, as sysexits.h calls a failed system.
+EXIT_DEVICE_LOST: Final = 71
+_LAST_WORDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +176,9 @@ class WorkerServer(uvicorn.Server):
         member: Member,
         source: socket.socket,
         tls: Tls | None = None,
+        health: DeviceHealth | None = None,
     ) -> None:
-        """Keep what it serves and where connections come from."""
+        """Keep what it serves, where connections come from, and the device that it stands on."""
         super().__init__(config)
         self._edge = edge
         self._member = member
@@ -181,6 +187,7 @@ class WorkerServer(uvicorn.Server):
         self._intake: Intake | None = None
         self._may_go = asyncio.Event()
         self.leaving = False
+        self._health = health or DeviceHealth()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -189,6 +196,7 @@ class WorkerServer(uvicorn.Server):
 
     async def run_until_stopped(self) -> None:
         """Serve until the supervisor says Stop or is no more."""
+        self._health.on_loss(self._end_without_device)
         listening = asyncio.create_task(self._listen())
         reporting_ = asyncio.create_task(self._member.report())
         try:
@@ -197,6 +205,16 @@ class WorkerServer(uvicorn.Server):
         finally:
             listening.cancel()
             reporting_.cancel()
+
+    def _end_without_device(self, reason: str) -> None:
+        """End soon, on whatever thread: the supervisor starts another process in this place."""
+        del reason
+        self.should_exit = True
+        grace = float(self.config.timeout_graceful_shutdown or 0)
+        # A call into the device may never come back, and would keep the process from its end.
+        timer = threading.Timer(grace + _LAST_WORDS, os._exit, [EXIT_DEVICE_LOST])
+        timer.daemon = True
+        timer.start()
 
     async def _listen(self) -> None:
         await self._member.link.listen(self._hear)
@@ -275,20 +293,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(1)
     if settings.memory_limit != "auto":
         limit_memory(settings.memory_limit)
-    config = server_config(app, settings)
     link.say(_prepared(settings, found, member))
+    serve_app(app, settings, member, source, tls)
+
+
+def serve_app(
+    app: Any,  # noqa: ANN401 - FastAPI is imported by `service.app` alone
+    settings: Settings,
+    member: Member,
+    source: socket.socket,
+    tls: Tls | None = None,
+) -> None:
+    """Serve until the supervisor says Stop; a lost device ends the process with its own code."""
+    config = server_config(app, settings)
+    health: DeviceHealth = app.state.health
 
     async def serve() -> bool:
-        server = WorkerServer(config, app.state.edge, member, source, tls)
+        server = WorkerServer(config, app.state.edge, member, source, tls, health)
         await server.run_until_stopped()
         return server.leaving
 
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         leaving = runner.run(serve())
-    if leaving:
-        # A run goes on, and must not find the libraries that it needs taken apart.
-        sys.stderr.flush()
-        os._exit(0)
+    # Not the usual way: what a driver does at the end of a process needs the device, and a run that
+    # goes on must not find the libraries that it needs taken apart.
+    if health.reason or leaving:
+        logging.shutdown()
+        os._exit(EXIT_DEVICE_LOST if health.reason else 0)
 
 
 def server_config(app: Callable[..., Any], settings: Settings) -> uvicorn.Config:

@@ -36,6 +36,8 @@ STATUS: Mapping[str, int] = {
     "overloaded": 503,
     "process_ended": 503,
     "control_disabled": 503,
+    "device_full": 503,
+    "device_lost": 503,
     "deadline_exceeded": 504,
     "out_of_memory": 507,
 }

@@ -74,11 +74,14 @@ def test_a_bundle_is_proved_and_answers(tmp_path: Path) -> None:
     runtime = info["runtime"]
     assert isinstance(runtime, dict)
     assert runtime.pop("session_options")["graph_optimization_level"] == "ORT_ENABLE_ALL"
+    # A wheel with CUDA says why it is not used.
+    assert isinstance(runtime.pop("providers_unavailable"), dict)
     assert runtime == {
         "provider": "cpu", "providers_asked": ["auto"], "profile": "throughput",
         "intra_op_threads": 1, "inter_op_threads": 1, "execution_mode": "ORT_SEQUENTIAL",
         "graph_optimization_level": "ORT_ENABLE_ALL", "provider_options": {"cpu": {}},
-        "onnxruntime": version(),
+        "provider_options_unconfirmed": {}, "fell_back": False,
+        "nodes": {"cpu": 6}, "operators_on_cpu": {}, "devices": [], "onnxruntime": version(),
     }  # fmt: skip
 
 

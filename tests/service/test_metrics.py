@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from service.metrics import STATES, Metrics
+from service.nvml import Device
 from service.observer import BatchReport, LoadReport, NullObserver, Observer, Observers
 from service.registry import State
 
@@ -166,3 +167,28 @@ def test_names_that_kserve_dashboards_ask_for() -> None:
     assert f"request_predict_seconds_count{{{MODEL}}} 2.0" in page
     assert f"request_predict_seconds_sum{{{MODEL}}} 0.04" in page
     assert "request_preprocess_seconds_count" not in page
+
+
+def test_where_a_model_runs() -> None:
+    """Nodes are shown by provider, and whether the wish for one was met."""
+    metrics = Metrics("1")
+    metrics.model_state("m", 1, "READY")
+    metrics.placement("m", 1, nodes={"cpu": 2, "cuda": 7}, fell_back=True)
+    page = metrics.render().decode()
+    labels = 'model_name="m",model_version="1"'
+    assert f'onnxport_model_nodes{{{labels},provider="cuda"}} 7.0' in page
+    assert f'onnxport_model_nodes{{{labels},provider="cpu"}} 2.0' in page
+    assert f"onnxport_model_fallback{{{labels}}} 1.0" in page
+    metrics.model_state("m", 1, "UNLOADED")
+    assert "onnxport_model_nodes{" not in metrics.render().decode()
+
+
+def test_the_memory_of_devices() -> None:
+    """It is asked for whenever the page is."""
+    found = [Device(0, "H200", "580.1", used=5, total=9)]
+    metrics = Metrics("1", lambda: tuple(found))
+    assert 'onnxport_device_memory_used_bytes{device="0"} 5.0' in metrics.render().decode()
+    found[0] = Device(0, "H200", "580.1", used=6, total=9)
+    page = metrics.render().decode()
+    assert 'onnxport_device_memory_used_bytes{device="0"} 6.0' in page
+    assert 'onnxport_device_memory_bytes{device="0"} 9.0' in page

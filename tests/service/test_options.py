@@ -12,6 +12,7 @@ from service.options import (
     ATTRIBUTES,
     ENTRIES,
     check_provider,
+    options_by_provider,
     provider_options,
     session_options,
 )
@@ -117,3 +118,39 @@ def test_anything_is_options_or_is_refused(content: object) -> None:
         return
     assert set(options) <= {*ATTRIBUTES, *ENTRIES}
     assert all(isinstance(value, str) for value in options.values())
+
+
+def by_provider_refusal(options: object) -> str:
+    """Return why options by provider are refused."""
+    with pytest.raises(ConfigurationError) as caught:
+        options_by_provider(options)
+    return str(caught.value)
+
+
+def test_options_of_several_providers() -> None:
+    """Known ones are checked against their list; of others plain values pass."""
+    given = {
+        "CUDAExecutionProvider": {"use_tf32": True, "gpu_mem_limit": 1 << 30},
+        "tensorrt": {"trt_fp16_enable": True, "trt_max_workspace_size": 7},
+        "QNNExecutionProvider": {"htp_performance_mode": "burst"},
+    }
+    assert options_by_provider(given) == {
+        "cuda": {"use_tf32": "1", "gpu_mem_limit": "1073741824"},
+        "tensorrt": {"trt_fp16_enable": "1", "trt_max_workspace_size": "7"},
+        "QNNExecutionProvider": {"htp_performance_mode": "burst"},
+    }
+    assert options_by_provider({}) == {}
+
+
+def test_options_of_providers_that_are_refused() -> None:
+    """An unknown provider or option, a value of a wrong kind, and what names files or addresses."""
+    assert "'tpu' is no provider" in by_provider_refusal({"tpu": {}})
+    assert "expected a table of providers" in by_provider_refusal([])
+    assert "ort.providers.cuda: 'use_tf23' is unknown" in by_provider_refusal(
+        {"cuda": {"use_tf23": 1}}
+    )
+    assert "'trt_x' takes a text" in by_provider_refusal({"tensorrt": {"trt_x": 1.5}})
+    for name in ("trt_engine_cache_path", "user_compute_stream", "gpu_external_alloc", "a b"):
+        assert "could name a file, code or an address" in by_provider_refusal(
+            {"tensorrt": {name: "1"}}
+        )

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from service.scheduling import (
     BatchPolicy,
     bucket_of,
+    buckets_up_to,
     fair_share,
     loop_rows,
     over_bound,
@@ -233,3 +234,13 @@ def test_runs_that_were_too_long_count_for_a_minute() -> None:
     """What a machine's bad moment has cost is forgotten."""
     assert recent_strikes([0.0, 30.0, 59.0], 60.0) == [0.0, 30.0, 59.0]
     assert recent_strikes([0.0, 30.0, 59.0], 90.5) == [59.0]
+
+
+@given(st.integers(1, 5000))
+def test_all_buckets_up_to_a_length(length: int) -> None:
+    """They ascend to the length itself, and leave none out."""
+    buckets = buckets_up_to(length)
+    assert buckets == sorted(set(buckets))
+    assert buckets[-1] == length
+    assert {bucket_of(n) for n in range(1, length + 1)} >= set(buckets[:-1])
+    assert len(buckets) == len({bucket_of(n) for n in range(1, length + 1)})

@@ -36,6 +36,16 @@ def refusal(folder: Path, text: str) -> str:
     [
         ("", ServingRules()),
         ('versions = "all"', ServingRules(versions=All())),
+        ('providers = "auto"', ServingRules(providers=("auto",))),
+        (
+            'providers = ["CUDAExecutionProvider", "cpu"]\nstrict_placement = true',
+            ServingRules(providers=("cuda", "cpu"), strict_placement=True),
+        ),
+        ("cuda_graphs = false", ServingRules(cuda_graphs=False)),
+        (
+            "[ort.providers.tensorrt]\ntrt_fp16_enable = true",
+            ServingRules(ort=OrtRules(providers={"tensorrt": {"trt_fp16_enable": "1"}})),
+        ),
         ("versions = {latest = 3}", ServingRules(versions=Latest(3))),
         ("versions = {specific = [7, 2, 7]}", ServingRules(versions=Specific((2, 7)))),
         ('verify = "advisory"', ServingRules(verify="advisory")),
@@ -85,6 +95,11 @@ def test_a_model_needs_none(tmp_path: Path) -> None:
         ("versions = {specific = []}", "versions: expected"),
         ("versions = {specific = [1, -1]}", "versions: expected"),
         ("versions = 3", "got 3"),
+        ("providers = 3", "providers: expected auto, or names in order of preference"),
+        ('providers = ["cpu", 3]', "got ['cpu', 3]"),
+        ('providers = ["tpu"]', "providers: 'tpu' is no provider"),
+        ("providers = []", "providers: an empty list is no provider"),
+        ("strict_placement = 1", "strict_placement: expected true or false, got 1"),
         ("labels = 3", "labels: expected {name = version}, got 3"),
         ('labels = {"a b" = 1}', "labels: 'a b' cannot be a label"),
         ('labels = {stable = "7"}', "labels.stable: expected a version above 0, got '7'"),

@@ -98,7 +98,7 @@ def test_wrong_values_are_named_with_their_origin(monkeypatch: pytest.MonkeyPatc
     assert refusal({"port": "99999"}).startswith("--port: ")
     assert "65535" in refusal({"port": "99999"})
     assert "'99999'" in refusal({"port": "99999"})
-    assert "auto, or names among cpu and cuda" in refusal({"providers": "tpu"})
+    assert "'tpu' is no provider; expected auto, or names" in refusal({"providers": "tpu"})
     assert "'auto' or " in refusal({"threads": "many"})
     assert "must begin with '/'" in refusal({"root_path": "ml"})
     monkeypatch.setenv("ONNXPORT_DEADLINE", "-1")

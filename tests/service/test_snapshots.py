@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.metrics import STATES, Metrics
+from service.nvml import Device
 from service.observer import BatchReport, LoadReport, Observers
 from service.snapshots import Snapshot, bury, merge, nothing, prune
 from service.statistics import History, Statistics
@@ -132,3 +133,15 @@ def test_the_order_of_deaths_does_not_matter(requests: list[int]) -> None:
         assert total(merge(living, past)) == sum(requests)
         past = bury(past, snapshot(requests=count))
     assert total(merge({}, past)) == sum(requests)
+
+
+def test_what_all_workers_say_of_one_thing_is_said_once() -> None:
+    """A graph has its nodes in every worker, and there is one device."""
+    metrics = Metrics("1", lambda: (Device(0, "H200", "580", used=5, total=9),))
+    metrics.model_state("m", 2, "READY")
+    metrics.placement("m", 2, nodes={"cuda": 7}, fell_back=False)
+    one: Snapshot = {"families": metrics.snapshot(), "statistics": []}
+    two: Snapshot = {"families": metrics.snapshot(), "statistics": []}
+    text = page(merge({1: one, 2: two}, nothing()))
+    assert f'onnxport_model_nodes{{{MODEL},provider="cuda"}} 7.0' in text
+    assert 'onnxport_device_memory_used_bytes{device="0"} 5.0' in text

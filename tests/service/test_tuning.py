@@ -15,7 +15,7 @@ from service.errors import ConfigurationError
 from service.loader import Loaded, LoadOptions, load_model, options_for
 from service.repository import scan
 from service.serving import BatchingRules
-from service.tuning import TuningOptions, tuned
+from service.tuning import TuningOptions, tuned, warm_up_plan
 from tests.support import graphs, models
 
 TICK = Calibration({1: 1e-4, 2: 2e-4, 4: 4e-4}, 2, "tick", 4, 64, "one row takes 0.1 ms")
@@ -184,3 +184,13 @@ def test_a_model_without_calibration_answers(tmp_path: Path) -> None:
     assert tuning_of(model)["why"] == "not calibrated"
     answer = model.engine.run({"x": np.ones((1, 2), np.float32)}, ["y"])
     assert answer["y"].tolist() == [[2, 2]]
+
+
+def test_what_is_run_before_a_model_is_ready() -> None:
+    """On the CPU what was measured; on a device every size and length, three times each."""
+    assert warm_up_plan([1, 2, 4, 8], 4, 64, on_device=False) == [(1, 64), (2, 64), (4, 64)]
+    once = [(1, None), (2, None), (4, None), (6, None)]
+    assert warm_up_plan([], 6, None, on_device=True) == [one for one in once for _ in range(3)]
+    plan = warm_up_plan([], 2, 14, on_device=True)
+    assert sorted(set(plan)) == [(rows, n) for rows in (1, 2) for n in (8, 12, 14)]
+    assert len(plan) == 3 * len(set(plan))

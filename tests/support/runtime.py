@@ -106,6 +106,7 @@ class Witness:
     batches: list[BatchReport] = field(default_factory=list)
     queues: list[int] = field(default_factory=list)
     sick: list[tuple[str, int]] = field(default_factory=list)
+    placements: list[tuple[str, dict[str, int], bool]] = field(default_factory=list)
 
     def model_state(self, model: str, version: int, state: str) -> None:
         """Remember the state."""
@@ -144,6 +145,12 @@ class Witness:
     def stuck(self, model: str, version: int, seconds: float) -> None:
         """Remember whose run does not end."""
         self.sick.append((model, version))
+
+    def placement(
+        self, model: str, version: int, *, nodes: Mapping[str, int], fell_back: bool
+    ) -> None:
+        """Remember it."""
+        self.placements.append((model, dict(nodes), fell_back))
 
 
 def write_distribution(site: Path, name: str) -> None:
