@@ -1,5 +1,5 @@
 # Every target calls a script, so that people, the README and CI run the same commands.
-.PHONY: help install serve train test proof format baselines goals bench bench-full bench-peers clean
+.PHONY: help install serve train test proof format baselines goals bench bench-full bench-peers faults fuzz clean
 
 help:
 	@echo "make serve   install, train what models/ lacks, serve it on http://127.0.0.1:8080"
@@ -8,6 +8,8 @@ help:
 	@echo "make proof   the longer proofs that CI also runs"
 	@echo "make goals   train every recipe with three seeds and report the accuracy (about 20 minutes)"
 	@echo "make bench   measure the speed on synthetic models (minutes); bench-full, bench-peers: more"
+	@echo "make faults  do to the server what breaks servers, and print the figures (about 20 minutes)"
+	@echo "make fuzz    fuzz the decoders by coverage; needs atheris"
 	@echo "make format  put the code into the one format"
 
 install:
@@ -39,6 +41,12 @@ bench-full: train
 
 bench-peers: install
 	@scripts/bench --plan peers
+
+faults: install
+	@scripts/faults
+
+fuzz: install
+	@scripts/fuzz
 
 format: install
 	@.venv/bin/ruff format service training tests scripts benchmarks
