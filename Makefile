@@ -1,5 +1,5 @@
 # Every target calls a script, so that people, the README and CI run the same commands.
-.PHONY: help install serve train test proof format baselines goals bench bench-full bench-peers clean \
+.PHONY: help install serve train test proof format baselines goals bench bench-full bench-peers faults fuzz clean \
 	image image-gpu image-trainer image-test release lock
 
 help:
@@ -9,6 +9,8 @@ help:
 	@echo "make proof   the longer proofs that CI also runs"
 	@echo "make goals   train every recipe with three seeds and report the accuracy (about 20 minutes)"
 	@echo "make bench   measure the speed on synthetic models (minutes); bench-full, bench-peers: more"
+	@echo "make faults  do to the server what breaks servers, and print the figures (about 20 minutes)"
+	@echo "make fuzz    fuzz the decoders by coverage; needs atheris"
 	@echo "make format  put the code into the one format"
 	@echo "make image   build the server's image (also image-gpu, image-trainer); image-test runs it"
 	@echo "make lock    write requirements/*.txt anew"
@@ -61,6 +63,12 @@ bench-full: train
 
 bench-peers: install
 	@scripts/bench --plan peers
+
+faults: install
+	@scripts/faults
+
+fuzz: install
+	@scripts/fuzz
 
 format: install
 	@.venv/bin/ruff format service training tests scripts benchmarks

@@ -72,6 +72,7 @@ class Batcher(Dispatcher):
         holds too much of it, DeadlineExceeded if it is too late already, ModelNotReady if the
         model is on its way out; then there is no job.
         """
+        self._keep_busy()
         now = self._clock()
         wanted = tuple(wanted)
         job = Job(

@@ -122,13 +122,23 @@ class Dispatcher:
     def _dispatch(self) -> None:
         """Start runs while an engine thread is free and jobs wait."""
         lane, policy = self._thread_lane, self._policy
-        now = self._clock()
-        while len(self._runs) < policy.concurrency and self._may_start(lane, now):
-            share = fair_share(lane.rows, policy.concurrency - len(self._runs), policy.max_rows)
+        now, idle = self._clock(), policy.concurrency - self._runs.busy
+        while idle > 0 and self._may_start(lane, now):
+            share = fair_share(lane.rows, idle, policy.max_rows)
             take = lane.take(limit=share, now=now, together=self.batchable)
             if take.batch:
                 self._launch([take.batch])
+                idle -= 1
             self._delivery.too_late(take.expired)
+
+    def _keep_busy(self) -> None:
+        """Give work to threads whose end the loop has not heard of yet.
+
+        A turn of a flooded loop takes long.  Were they to wait for its end, more and more callers
+        would be refused by a model that has ever less to do.
+        """
+        if self._thread_lane.waiting and self._runs.busy < len(self._runs):
+            self._dispatch()
 
     def _launch(self, parts: list[list[Job]]) -> None:
         run = Run(parts, self._model.new_stop())

@@ -39,6 +39,11 @@ class ThreadRuns:
         """Return how many runs have not ended."""
         return len(self._running)
 
+    @property
+    def busy(self) -> int:
+        """How many runs still hold a thread; the loop may not have heard of the others' end."""
+        return sum(run.future is None or not run.future.done() for run in self._running)
+
     def jobs(self) -> Iterator[Job]:
         """Return the jobs that wait for a run's end."""
         return (job for run in self._running for job in run.jobs if not job.gone)
