@@ -28,7 +28,7 @@ from service.control import (
 )
 from service.fleet import board_of
 from service.gate import Gate
-from service.parcels import send_parcel
+from service.handover import hand_over
 from service.seat import Seat
 from service.snapshots import Snapshot, bury, nothing, prune
 
@@ -169,7 +169,7 @@ class Desk:
             return
         if outcome.descriptor is not None:
             try:
-                send_parcel(child.files, message.id, outcome.descriptor)
+                hand_over(child.files, message.id, outcome.descriptor)
             except OSError as error:
                 text = f"the files could not be handed over: {error.strerror}"
                 seat.send(Answer(message.id, "internal", text))

@@ -21,9 +21,9 @@ from service.children import die_with_parent, ignore_signals
 from service.control import Closed, Go, Message, Prepared, Stop, Taken, Unable, Up
 from service.errors import ControlBroken, ServiceError
 from service.guarded import Quarantine
+from service.handover import Handover
 from service.link import Link
 from service.member import Member
-from service.parcels import Parcels
 from service.repository import Found, named, scan
 from service.settings import Settings
 from service.web.edge import Edge
@@ -201,7 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logs.configure(level=settings.log_level, style=settings.log_format, worker=start.number)
     box = BlackBox(memory)
     box.record_faults()
-    admitted = Admitted(link, Parcels(socket.socket(fileno=files)))
+    admitted = Admitted(link, Handover(socket.socket(fileno=files)))
     member = Member(start, link, Quarantine(box, start.culprits, prepare=admitted.prepare))
     try:
         found = named(scan(settings.repository), settings.model_name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from service.admission import End, Limits, Outcome, Prover, memory_for, refusal_of
@@ -81,7 +82,7 @@ async def test_weights_beside_the_model_are_part_of_it(tmp_path: Path) -> None:
     weights.write_bytes(bytes(8))
     report = Report.from_json(outcome.report)
     loaded = open_proved(found, LoadOptions(), report, Sealed(report.files, outcome.descriptor))
-    row = {"x": models.np.zeros((1, 2), models.np.float32)}
+    row = {"x": np.zeros((1, 2), np.float32)}
     assert loaded.engine.run(row, ["y"])["y"].tolist() == [[1, 2]]
     assert set(report.info["files"]) == {"model.onnx", "deep/w.bin"}
 
