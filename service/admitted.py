@@ -9,9 +9,9 @@ from functools import partial
 
 from service.admit import order_of
 from service.errors import BundleError
+from service.handover import Handover
 from service.link import Link
 from service.loader import Loaded, LoadOptions, OnStep, Report, load_model, open_proved
-from service.parcels import Parcels
 from service.refusals import Refusal
 from service.repository import Found
 from service.sealed import Sealed
@@ -31,10 +31,10 @@ def here(
 class Admitted:
     """Loads of versions that another process has proved; called by the threads that load."""
 
-    def __init__(self, link: Link, parcels: Parcels) -> None:
+    def __init__(self, link: Link, handover: Handover) -> None:
         """Keep the ways to the supervisor."""
         self._link = link
-        self._parcels = parcels
+        self._handover = handover
 
     def prepare(
         self, found: Found, options: LoadOptions, fingerprint: str, on_step: OnStep
@@ -49,7 +49,7 @@ class Admitted:
         order = order_of(found, options)
         asked = self._link.admit(found.name, found.version, claim_of(order, fingerprint), order)
         answer = self._link.wait_for(asked)
-        descriptor = self._parcels.collect(answer.id)
+        descriptor = self._handover.collect(answer.id)
         on_step("WARMING")
         report = Report.from_json(answer.content)
         return partial(_opened, found, options, report, Sealed(report.files, descriptor))

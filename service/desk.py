@@ -32,8 +32,8 @@ from service.control import (
 from service.fleet import board_of
 from service.folders import UploadFolders
 from service.gate import Gate
+from service.handover import hand_over
 from service.logs import printable
-from service.parcels import send_parcel
 from service.poller import Task
 from service.seat import Seat
 from service.snapshots import Snapshot, bury, nothing, prune
@@ -209,7 +209,7 @@ class Desk:
             return
         if outcome.descriptor is not None:
             try:
-                send_parcel(child.files, message.id, outcome.descriptor)
+                hand_over(child.files, message.id, outcome.descriptor)
             except OSError as error:
                 text = f"the files could not be handed over: {error.strerror}"
                 seat.send(Answer(message.id, "internal", text))

@@ -7,6 +7,8 @@ import os
 # numpy and onnxruntime start threads and telemetry at import; this must be said before.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# Else a model file could say with which options it is opened.
+os.environ["ORT_LOAD_CONFIG_FROM_MODEL"] = "0"
 
 import math
 import threading

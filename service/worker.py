@@ -27,9 +27,9 @@ from service.control import Closed, Drain, Go, Leave, Message, Prepared, Stop, T
 from service.device import DeviceHealth
 from service.errors import ControlBroken, ServiceError
 from service.guarded import Quarantine
+from service.handover import Handover
 from service.link import Link
 from service.member import Member
-from service.parcels import Parcels
 from service.quota import Ledger
 from service.repository import Found, named, scan
 from service.settings import Settings
@@ -277,7 +277,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logs.configure(level=settings.log_level, style=settings.log_format, worker=start.number)
     box = BlackBox(memory)
     box.record_faults()
-    admitted = Admitted(link, Parcels(socket.socket(fileno=files)))
+    admitted = Admitted(link, Handover(socket.socket(fileno=files)))
     quarantine = Quarantine(box, start.culprits, prepare=admitted.prepare)
     member = Member(start, link, quarantine, Ledger(quotas, start.number))
     try:

@@ -1,4 +1,4 @@
-"""The cores that a process may really use."""
+"""The cores and the memory that a process may really use."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from service.cpu import cpu_model, usable_cores
+from service.cpu import cpu_model, usable_cores, usable_memory
 
 ALL = len(os.sched_getaffinity(0))
 V2 = "sys/fs/cgroup"
@@ -128,3 +128,19 @@ def test_the_processors_name(tmp_path: Path) -> None:
     assert cpu_model(tmp_path / "x86") == "Some CPU: 9"
     assert cpu_model(tmp_path / "arm") == os.uname().machine
     assert cpu_model(tmp_path / "none") == os.uname().machine
+
+
+def test_the_memory_that_may_be_used(tmp_path: Path) -> None:
+    """The machine's, or what the tightest of the groups around leaves; "max" is no limit."""
+    whole = usable_memory(tmp_path)
+    assert whole == usable_memory(write(tmp_path, {f"{V2}/memory.max": "max"}))
+    write(tmp_path, {"proc/self/cgroup": "0::/a/b", f"{V2}/a/b/memory.max": "max"})
+    write(tmp_path, {f"{V2}/a/memory.max": "200000000", f"{V2}/memory.max": "300000000"})
+    assert usable_memory(tmp_path) == 200_000_000
+
+
+def test_the_memory_in_version_1(tmp_path: Path) -> None:
+    """It has a controller of its own."""
+    write(tmp_path, {"proc/self/cgroup": "3:memory:/a"})
+    write(tmp_path, {"sys/fs/cgroup/memory/a/memory.limit_in_bytes": "1000000"})
+    assert usable_memory(tmp_path) == 1_000_000

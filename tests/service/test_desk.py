@@ -36,7 +36,7 @@ from service.control import (
 from service.desk import Desk
 from service.errors import ControlBroken
 from service.gate import Gate
-from service.parcels import Parcels
+from service.handover import Handover
 from service.seat import Seat
 from service.snapshots import Snapshot
 from tests.support.proving import REFUSED, Provers, admitted
@@ -254,7 +254,7 @@ async def test_what_was_admitted_is_handed_to_all_who_ask(tmp_path: Path) -> Non
     """The files come first, then the report; one proof is enough for all."""
     model = tmp_path / "model.onnx"
     model.write_bytes(b"a model")
-    async with floor(2) as at, parcels(at) as received:
+    async with floor(2) as at, handover(at) as received:
         for number in (1, 2):
             await at.hear(number, Admit(number + 10, "n", 3, "files", {"path": "p"}))
         (prover,) = at.provers.all
@@ -271,7 +271,7 @@ async def test_what_was_admitted_is_handed_to_all_who_ask(tmp_path: Path) -> Non
 
 async def test_what_is_refused_is_told_with_its_code() -> None:
     """And no files come."""
-    async with floor(1) as at, parcels(at) as received:
+    async with floor(1) as at, handover(at) as received:
         await at.hear(1, Admit(5, "n", 3, "files", {}))
         at.provers.end(REFUSED)
         await settle()
@@ -284,7 +284,7 @@ async def test_a_worker_that_is_started_again_serves_what_the_others_serve(tmp_p
     """Whatever lies on the disk meanwhile, until it has settled."""
     model = tmp_path / "model.onnx"
     model.write_bytes(b"a model")
-    async with floor(2) as at, parcels(at) as received:
+    async with floor(2) as at, handover(at) as received:
         await at.hear(1, Admit(5, "m", 1, "files", {}))
         at.provers.end(admitted(model))
         await settle()
@@ -298,15 +298,15 @@ async def test_a_worker_that_is_started_again_serves_what_the_others_serve(tmp_p
 
 
 @asynccontextmanager
-async def parcels(at: Floor) -> AsyncIterator[dict[int, Parcels]]:
+async def handover(at: Floor) -> AsyncIterator[dict[int, Handover]]:
     """Give every worker a process, and return what each of them receives."""
-    ends: dict[int, Parcels] = {}
+    ends: dict[int, Handover] = {}
     with ExitStack() as stack:
         for number, seat in at.seats.items():
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             stack.enter_context(ours)
             stack.enter_context(theirs)
-            seat.child, ends[number] = child_with(ours), Parcels(theirs)
+            seat.child, ends[number] = child_with(ours), Handover(theirs)
         yield ends
 
 

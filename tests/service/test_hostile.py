@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import onnx
 import pytest
 
 from service.admission import Limits, Outcome, Prover
@@ -13,6 +16,7 @@ from service.admit import order_of
 from service.errors import ServiceError
 from service.loader import LoadOptions, load_model
 from service.repository import scan
+from tests.support import models
 from tests.support.hostile import KINDS, SURVIVED
 
 # They end, or may fill, the process that opens them.
@@ -72,6 +76,20 @@ def test_a_child_takes_the_harm(version: Path, name: str, limits: Limits) -> Non
     outcome = proved(version, limits)
     assert (outcome.code in KINDS[name].codes, outcome.admitted) == (True, False)
     assert outcome.reason
+
+
+def test_a_model_does_not_choose_its_options(
+    version: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime can be told to take them from the file, such as where to write a profile."""
+    assert os.environ["ORT_LOAD_CONFIG_FROM_MODEL"] == "0"
+    model = onnx.load(str(models.write_doubler(version / "model.onnx")))
+    config = {"session_options": {"enable_profiling": True}}
+    model.metadata_props.add(key="ort_config", value=json.dumps(config))
+    onnx.save(model, str(version / "model.onnx"))
+    monkeypatch.chdir(version)
+    assert code_of(version) == SURVIVED
+    assert [file.name for file in version.iterdir()] == ["model.onnx"]
 
 
 def test_the_zoo_is_large() -> None:

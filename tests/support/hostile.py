@@ -10,7 +10,7 @@ import itertools
 import json
 import os
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -138,20 +138,21 @@ def _ort_format(folder: Path) -> None:
     graphs.to_ort_format(model, folder / "model.onnx")
 
 
-def _weights(values: object, **changes: Any) -> TensorProto:
+def _weights(values: object, *, dims: Sequence[int] = (), data_type: int = FLOAT) -> TensorProto:
     tensor = numpy_helper.from_array(np.asarray(values, np.float32), "w")
-    if "dims" in changes:
+    if dims:
         del tensor.dims[:]
-        tensor.dims.extend(changes["dims"])
-    if "data_type" in changes:
-        tensor.data_type = changes["data_type"]
+        tensor.dims.extend(dims)
+    tensor.data_type = data_type
     return tensor
 
 
-def _weighted(**changes: object) -> Callable[[Path], object]:
-    return _saved(
-        lambda: model_of(node("Add", ["x", "w"], ["y"]), weights=(_weights([1, 2], **changes),))
-    )
+def _weighted(*, dims: Sequence[int] = (), data_type: int = FLOAT) -> Callable[[Path], object]:
+    def make() -> ModelProto:
+        weights = _weights([1, 2], dims=dims, data_type=data_type)
+        return model_of(node("Add", ["x", "w"], ["y"]), weights=(weights,))
+
+    return _saved(make)
 
 
 def _cycle() -> ModelProto:

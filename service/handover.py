@@ -13,12 +13,12 @@ from service.errors import ControlBroken
 _NUMBER: Final = struct.Struct("!Q")
 
 
-def send_parcel(channel: socket.socket, number: int, descriptor: int) -> None:
+def hand_over(channel: socket.socket, number: int, descriptor: int) -> None:
     """Send a descriptor under a number; raises OSError if the receiver is gone or never looks."""
     socket.send_fds(channel, [_NUMBER.pack(number)], [descriptor])
 
 
-class Parcels:
+class Handover:
     """The receiving end, for several threads that each wait for one of their own."""
 
     def __init__(self, channel: socket.socket) -> None:
