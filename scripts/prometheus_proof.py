@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
+import panels
 
 from tests.support import models
 from tests.support.servers import RealServer, real_server
@@ -26,17 +27,22 @@ from tests.support.servers import RealServer, real_server
 ROOT = Path(__file__).parents[1]
 RULES = ROOT / "deploy/prometheus/rules.yml"
 DASHBOARDS = ROOT / "deploy/grafana/dashboards"
+DASHBOARD = DASHBOARDS / "onnxport.json"
 # Requests before the death, and after the worker is back.
 ENOUGH = 300
 PATIENCE = 60.0
 # What belongs to one process begins anew with it, and says so by its label.
 _OF_A_PROCESS = ("process_", "python_", "scrape_", "up")
 COUNTED = "sum(onnxport_requests_total)"
-_VARIABLES = {"$__rate_interval": "1m", "$instance": ".+", "$model": ".+"}
+_VARIABLES = {"$instance": ".+", "$model": ".+"}
 
 
-def main() -> None:
-    """Run the proof; the first promise that does not hold ends it."""
+def main(picture: str = "") -> None:
+    """Run the proof; the first promise that does not hold ends it.
+
+    ``picture`` is a file for the dashboard's graphs, as they would be seen; none where empty.
+    """
+    began = time.time()
     with TemporaryDirectory() as folder:
         served = Path(folder) / "models"
         served.mkdir()
@@ -51,6 +57,9 @@ def main() -> None:
                 check_counters(prometheus)
                 check_rules(prometheus)
                 check_dashboards(prometheus)
+                if picture:
+                    drawn = graphs(prometheus, json.loads(DASHBOARD.read_text()), began)
+                    panels.draw(drawn, Path(picture))
 
 
 def held(condition: object, promise: str) -> None:
@@ -244,14 +253,40 @@ def check_dashboards(prometheus: Prometheus) -> None:
         asked = 0
         for panel in dashboard["panels"]:
             for target in panel.get("targets", ()):
-                text = target["expr"]
-                for name, value in _VARIABLES.items():
-                    text = text.replace(name, value)
+                text = filled(target["expr"])
                 answers = [one["value"][1] for one in prometheus.query(text)]
                 held(any(a != "NaN" for a in answers), f"'{panel['title']}' has data: {text}")
                 asked += 1
         print(f"{file.name}: {asked} queries have answers")
 
 
+def filled(text: str, rate: str = "1m") -> str:
+    """Return a query as Grafana sends it."""
+    for name, value in {**_VARIABLES, "$__rate_interval": rate}.items():
+        text = text.replace(name, value)
+    return text
+
+
+def graphs(
+    prometheus: Prometheus, dashboard: dict[str, Any], began: float
+) -> Iterator[panels.Graph]:
+    """Yield what the graphs of a dashboard show of the time since then."""
+    for panel in dashboard["panels"]:
+        if panel["type"] != "timeseries":
+            continue
+        lines = {}
+        for target in panel["targets"]:
+            span = {"start": str(began), "end": str(time.time()), "step": "1"}
+            found = prometheus.get("query_range", query=filled(target["expr"], "5s"), **span)
+            for series in found["result"]:
+                label = target["legendFormat"]
+                for name, value in series["metric"].items():
+                    label = label.replace(f"{{{{{name}}}}}", value)
+                lines[label] = [(at - began, float(value)) for at, value in series["values"]]
+        stacked = panel["fieldConfig"]["defaults"]["custom"]["stacking"]["mode"] == "normal"
+        unit = panel["fieldConfig"]["defaults"]["unit"]
+        yield panels.Graph(panel["title"], unit, lines, stacked=stacked)
+
+
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])
