@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import NoReturn
@@ -19,8 +20,9 @@ from service.cpu import usable_cores
 from service.errors import ConfigurationError
 from service.fleet import crew_of
 from service.listener import listen, listen_unix
+from service.mirror import fetch_once, folder_of
 from service.settings import Settings
-from service.supervisor import Options, Poll
+from service.supervisor import Following, Options, Poll
 
 _DEVICES = Path("/dev")
 
@@ -31,6 +33,10 @@ def launch(settings: Settings, *, ignored: Sequence[str] = ()) -> NoReturn:
     ``ignored`` are flags that were taken without having a meaning here.  Raises ConfigurationError
     if there is nothing to serve or the address cannot be had; does not return otherwise.
     """
+    notice, mirror = "", mirror_of(settings)
+    if mirror is not None:
+        notice = fetch_once(mirror.url, Path(mirror.folder))
+        settings = settings.model_copy(update={"repository": Path(mirror.folder)})
     if not settings.repository.exists():
         raise ConfigurationError(
             f"{settings.repository}: no such file or folder; train a model with onnxport-train "
@@ -38,7 +44,9 @@ def launch(settings: Settings, *, ignored: Sequence[str] = ()) -> NoReturn:
         )
     listener = listen_unix(settings.uds) if settings.uds else listen(settings.host, settings.port)
     options = os.memfd_create("onnxport-options")
-    os.write(options, options_of(settings, ignored).as_json())
+    found = options_of(settings, ignored, mirror)
+    found = replace(found, notices=(*found.notices, notice)) if notice else found
+    os.write(options, found.as_json())
     os.lseek(options, 0, os.SEEK_SET)
     inheritable((options, listener.fileno()))
     sys.stdout.flush()
@@ -47,7 +55,9 @@ def launch(settings: Settings, *, ignored: Sequence[str] = ()) -> NoReturn:
     os.execve(sys.executable, command, environment())  # noqa: S606 - no shell is wanted
 
 
-def options_of(settings: Settings, ignored: Sequence[str] = ()) -> Options:
+def options_of(
+    settings: Settings, ignored: Sequence[str] = (), mirror: Following | None = None
+) -> Options:
     """Return what the supervisor needs, with the numbers that fit this machine."""
     cuda = uses_cuda(settings.providers)
     crew = crew_of(settings.workers, settings.threads, usable_cores(), cuda=cuda)
@@ -66,6 +76,7 @@ def options_of(settings: Settings, ignored: Sequence[str] = ()) -> Options:
         log_format=settings.log_format,
         settings={**settings.model_dump(mode="json"), "memory_limit": limit},
         poll=poll_of(settings),
+        mirror=mirror if settings.model_control != "none" else None,
         notices=(f"flags of KServe without a meaning here: {flags}",) if flags else (),
     )
 
@@ -76,6 +87,21 @@ def poll_of(settings: Settings) -> Poll | None:
         return None
     whole = bool(settings.model_name)
     return Poll(str(settings.repository), settings.poll_interval, whole)
+
+
+def mirror_of(settings: Settings) -> Following | None:
+    """Return how a repository somewhere else is followed, None for one on this machine.
+
+    Raises ConfigurationError if there is no cache to keep it in.
+    """
+    if not settings.remote:
+        return None
+    if settings.cache_folder is None:
+        raise ConfigurationError(
+            f"{settings.remote}: needs a folder to be kept in, see --cache-dir"
+        )
+    folder = folder_of(settings.remote, settings.cache_folder)
+    return Following(settings.remote, str(folder), settings.remote_interval)
 
 
 def uses_cuda(providers: str | Sequence[str], devices: Path = _DEVICES) -> bool:
