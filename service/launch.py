@@ -10,6 +10,7 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import NoReturn
@@ -22,8 +23,9 @@ from service.cpu import usable_cores
 from service.errors import ConfigurationError
 from service.fleet import crew_of
 from service.listener import close_listener, listen, listen_unix
+from service.mirror import fetch_once, folder_of
 from service.settings import Settings
-from service.supervisor import Options, Poll
+from service.supervisor import Following, Options, Poll
 
 _DEVICES = Path("/dev")
 
@@ -34,6 +36,10 @@ def launch(settings: Settings, *, ignored: Sequence[str] = ()) -> NoReturn:
     ``ignored`` are flags that were taken without having a meaning here.  Raises ConfigurationError
     if there is nothing to serve or the address cannot be had; does not return otherwise.
     """
+    notice, mirror = "", mirror_of(settings)
+    if mirror is not None:
+        notice = fetch_once(mirror.url, Path(mirror.folder))
+        settings = settings.model_copy(update={"repository": Path(mirror.folder)})
     if not settings.repository.exists():
         raise ConfigurationError(
             f"{settings.repository}: no such file or folder; train a model with onnxport-train "
@@ -41,7 +47,9 @@ def launch(settings: Settings, *, ignored: Sequence[str] = ()) -> NoReturn:
         )
     listeners = listen_all(settings)
     options = os.memfd_create("onnxport-options")
-    os.write(options, options_of(with_ports(settings, listeners), ignored).as_json())
+    found = options_of(with_ports(settings, listeners), ignored, mirror)
+    found = replace(found, notices=(*found.notices, notice)) if notice else found
+    os.write(options, found.as_json())
     os.lseek(options, 0, os.SEEK_SET)
     descriptors = (options, *(listener.fileno() for listener in listeners))
     inheritable(descriptors)
@@ -74,7 +82,9 @@ def with_ports(settings: Settings, listeners: Sequence[socket.socket]) -> Settin
     return settings.model_copy(update=taken)
 
 
-def options_of(settings: Settings, ignored: Sequence[str] = ()) -> Options:
+def options_of(
+    settings: Settings, ignored: Sequence[str] = (), mirror: Following | None = None
+) -> Options:
     """Return what the supervisor needs, with the numbers that fit this machine."""
     cuda = uses_cuda(settings.providers)
     crew = crew_of(settings.workers, settings.threads, usable_cores(), cuda=cuda)
@@ -98,6 +108,7 @@ def options_of(settings: Settings, ignored: Sequence[str] = ()) -> Options:
         admission=limits_of(settings, cuda=cuda),
         admissions=usable_cores(),
         prestarted=min(usable_cores(), models_at(settings)),
+        mirror=mirror if settings.model_control != "none" else None,
         notices=(f"flags of KServe without a meaning here: {flags}",) if flags else (),
     )
 
@@ -123,6 +134,21 @@ def models_at(settings: Settings) -> int:
 def limits_of(settings: Settings, *, cuda: bool) -> Limits:
     """Return what the proof of one version may cost."""
     return Limits(settings.admission_timeout, memory_for(settings.admission_memory, cuda=cuda))
+
+
+def mirror_of(settings: Settings) -> Following | None:
+    """Return how a repository somewhere else is followed, None for one on this machine.
+
+    Raises ConfigurationError if there is no cache to keep it in.
+    """
+    if not settings.remote:
+        return None
+    if settings.cache_folder is None:
+        raise ConfigurationError(
+            f"{settings.remote}: needs a folder to be kept in, see --cache-dir"
+        )
+    folder = folder_of(settings.remote, settings.cache_folder)
+    return Following(settings.remote, str(folder), settings.remote_interval)
 
 
 def uses_cuda(providers: str | Sequence[str], devices: Path = _DEVICES) -> bool:

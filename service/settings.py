@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -31,7 +32,8 @@ class Settings(AccessSettings):
     )
 
     repository: Path = Field(
-        Path("models"), description="A model repository, one bundle, or one .onnx file."
+        Path("models"),
+        description="A model repository, one bundle, one .onnx file, or an s3, gs or http URL.",
     )
     host: str = Field("127.0.0.1", min_length=1, description="The address to listen on.")
     port: int = Field(8080, ge=0, le=65_535, description="The port; 0 takes any free one.")
@@ -128,6 +130,9 @@ class Settings(AccessSettings):
         "poll",
         description="Poll: what is on disk; none: the same, but only at the start; explicit: what "
         "is asked for.",
+    )
+    remote_interval: Seconds = Field(
+        15, description="Seconds between looks at a repository that is somewhere else."
     )
     poll_interval: float = Field(
         1, ge=0.05, le=86_400, description="Seconds between looks at the repository."
@@ -234,6 +239,13 @@ class Settings(AccessSettings):
                 f"{self.model_control} every model is loaded"
             )
         return self
+
+    @property
+    def remote(self) -> str:
+        """The URL of a repository in an object store or on a web server, "" for a path."""
+        # A path has lost one of the two strokes.
+        found = re.fullmatch(r"(s3|gs|gcs|https?):/+(.+)", str(self.repository))
+        return f"{found[1]}://{found[2]}" if found else ""
 
     @property
     def cache_folder(self) -> Path | None:

@@ -18,7 +18,7 @@ from typing import Any, Final
 from service import logs, quota
 from service.admission import Limits
 from service.care import Care
-from service.children import Child, exit_words, spawn_worker
+from service.children import Child, command_of, environment, exit_words, spawn_worker
 from service.control import (
     Closed,
     Decoder,
@@ -61,6 +61,15 @@ class Poll:
 
 
 @dataclass(frozen=True, slots=True)
+class Following:
+    """A repository somewhere else that is kept in a folder, looked at every so many seconds."""
+
+    url: str
+    folder: str
+    interval: float
+
+
+@dataclass(frozen=True, slots=True)
 class Options:
     """What the supervisor itself needs of the settings; ``settings`` is passed on to workers.
 
@@ -82,6 +91,7 @@ class Options:
     admission: Limits = field(default_factory=Limits)
     admissions: int = 1
     prestarted: int = 0
+    mirror: Following | None = None
     notices: tuple[str, ...] = ()
 
     def as_json(self) -> bytes:
@@ -92,13 +102,12 @@ class Options:
     def from_json(cls, text: bytes) -> Options:
         """Return what `as_json` has written."""
         members = json.loads(text)
-        poll, notices = members["poll"], tuple(members["notices"])
-        changed = {
-            "admission": Limits(**members["admission"]),
-            "notices": notices,
-            "poll": Poll(**poll) if poll else None,
-        }
-        return cls(**{**members, **changed})
+        poll, mirror = members["poll"], members["mirror"]
+        members["admission"] = Limits(**members["admission"])
+        members["notices"] = tuple(members["notices"])
+        members["poll"] = Poll(**poll) if poll else None
+        members["mirror"] = Following(**mirror) if mirror else None
+        return cls(**members)
 
 
 class CannotStart(Exception):
@@ -151,7 +160,9 @@ class Supervisor:
         keeping = [asyncio.create_task(self._keep(seat)) for seat in self._seats.values()]
         self._gate.warm_up(self._options.prestarted)
         asked = asyncio.create_task(self._asked_to_end.wait())
-        beside = [asyncio.create_task(work) for work in (self._poll(), self._care.watch())]
+        beside = [
+            asyncio.create_task(work) for work in (self._poll(), self._mirror(), self._care.watch())
+        ]
         try:
             await asyncio.wait([asked, *keeping], return_when=asyncio.FIRST_COMPLETED)
             for task in beside:
@@ -173,6 +184,25 @@ class Supervisor:
         if self._poller is not None:
             await self._somebody_up.wait()
             await self._poller.run()
+
+    async def _mirror(self) -> None:
+        """Have a process follow a repository somewhere else; one that ends is started again."""
+        mirror, options = self._options.mirror, self._options
+        while mirror is not None:
+            process = await asyncio.create_subprocess_exec(
+                *command_of("service.mirror", mirror.url, mirror.folder, mirror.interval),
+                options.log_level,
+                options.log_format,
+                env=environment(),
+                stdin=asyncio.subprocess.PIPE,
+            )
+            try:
+                await process.wait()
+            finally:
+                if process.returncode is None:
+                    process.kill()
+            _log.error("the process that follows %s has ended", mirror.url)
+            await asyncio.sleep(mirror.interval)
 
     def _signalled(self, number: int) -> None:
         if self._asked_to_end.is_set():
