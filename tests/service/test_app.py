@@ -56,15 +56,19 @@ async def test_the_parts_of_a_core(repository: Path) -> None:
     assert len({one.result() for one in began}) == 3
     await core.aclose()
     for executor in core.executors:
-        with pytest.raises(RuntimeError, match="shutdown"):
+        with pytest.raises(RuntimeError, match="shutdown|ended"):
             executor.submit(threading.get_ident)
 
 
 async def test_as_many_threads_as_cores(repository: Path) -> None:
-    """Unless a number is given, the cores that may be used decide how much is done at once."""
+    """Unless a number is given, the cores that may be used decide how much is done at once.
+
+    Loads wait for proofs in other processes, of which there are as many as cores.
+    """
     for threads, workers in (("auto", usable_cores()), (5, 5)):
         core = make_core(Settings(threads=threads), scan(repository))
-        for executor in core.executors:
+        runs, inputs, _ = core.executors
+        for executor in (runs, inputs):
             everybody = threading.Barrier(workers)
             met = [executor.submit(everybody.wait, 60) for _ in range(workers)]
             assert sorted(one.result() for one in met) == list(range(workers))

@@ -36,7 +36,9 @@ def hosted(
     address; here it stays on this machine.
     """
     kept = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN)}
-    ours = {"PYTHONPATH": str(Path(__file__).parents[2]), "ONNXPORT_HOST": "127.0.0.1"}
+    # Nobody reads on while it is asked whether it is ready: a full pipe would stop it.
+    quiet = {"ONNXPORT_HOST": "127.0.0.1", "ONNXPORT_ACCESS_LOG": "false"}
+    ours = {"PYTHONPATH": str(Path(__file__).parents[2]), **quiet}
     command = [sys.executable, "-m", "service", "serve", *arguments]
     with subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, cwd=folder, env={**kept, **ours, **environment}
