@@ -143,6 +143,7 @@ def test_a_worker_that_is_killed(doubler: Path) -> None:
         assert other.double() == 200
         assert server.logged("worker 1 ended by SIGKILL")["level"] == "error"
         assert other.counted("onnxport_requests_total") == 11
+        assert other.counted("nv_inference_request_success") == 11
         assert other.counted("onnxport_workers") == 1
         assert other.get("/v2/health/ready")[0] == 200
         with pytest.raises((ConnectionError, http.client.HTTPException)):
