@@ -77,7 +77,7 @@ def make_core(settings: Settings, found: Sequence[Found], member: Member | None 
     runs = ThreadPoolExecutor(threads, thread_name_prefix="engine")
     inputs = ThreadPoolExecutor(threads, thread_name_prefix="inputs")
     # Where one load takes long, others go on beside it.
-    loads = ThreadPoolExecutor(max(2, usable_cores()), thread_name_prefix="loads")
+    loads = ThreadPoolExecutor(max(2, threads, usable_cores()), thread_name_prefix="loads")
     metrics, statistics = Metrics(__version__), Statistics()
     observer = Observers(metrics, statistics, *([member] if member else ()))
     control = control_of(settings)
