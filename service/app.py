@@ -94,7 +94,7 @@ def make_core(settings: Settings, found: Sequence[Found], member: Member | None 
     runs = Pool(threads, "engine")
     inputs = ThreadPoolExecutor(threads, thread_name_prefix="inputs")
     # Where one load takes long, others go on beside it.
-    loads = ThreadPoolExecutor(max(2, usable_cores()), thread_name_prefix="loads")
+    loads = ThreadPoolExecutor(max(2, threads, usable_cores()), thread_name_prefix="loads")
     metrics = Metrics(__version__, nvml.devices, onnxruntime=ort_version())
     statistics = Statistics()
     telemetry = telemetry_of(settings)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
 
 from service.dataflow import value_dependent
 from service.errors import BundleError
+from service.external import locations, take_weights
 from service.graph import ORT_SUFFIX
 from service.refusals import Refusal
-from service.screening import below, graphs_of, inadmissible, nodes_of
+from service.screening import inadmissible, nodes_of
 
 OLDEST_OPSET = 7
 _TRIAL_OPSET = 17
@@ -157,71 +158,11 @@ def examine(content: bytes, path: Path, take: Callable[[str], int]) -> Examined:
     problem = inadmissible(model)
     if problem:
         raise BundleError(f"{path}: {problem[1]}", problem[0])
-    weights = dict(
-        _taken(path, tensor, take) for tensor in _outer_tensors(model) if is_external(tensor)
-    )
-    for tensor in _inner_tensors(model):
-        if is_external(tensor):
-            location, _ = _taken(path, tensor, take)
-            raise BundleError(
-                f"{path}: external data {location!r}: belongs to a tensor inside a branch, a "
-                "function or an attribute; only weights of the graph itself may lie beside it",
-                Refusal.EXTERNAL_DATA,
-            )
-    return Examined(_info(path, model, len(content)), weights)
-
-
-def _taken(path: Path, tensor: onnx.TensorProto, take: Callable[[str], int]) -> tuple[str, str]:
-    """Read the file that a tensor names; return the place in its words and the plain name."""
-    place = Place.of(tensor)
     try:
-        return place.location, place.taken(take)
-    except (BundleError, ValueError) as error:
-        code = error.code if isinstance(error, BundleError) else Refusal.EXTERNAL_DATA
-        text = f"{path}: external data {place.location!r}: {error}"
-        raise BundleError(text, code) from error
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a tensor's values lie; ``length`` is None for all that follows ``offset``."""
-
-    location: str
-    offset: int = 0
-    length: int | None = None
-
-    @classmethod
-    def of(cls, tensor: onnx.TensorProto) -> Place:
-        """Return what a tensor says; raises BundleError for what is no place."""
-        entries = {entry.key: entry.value for entry in tensor.external_data}
-        location = entries.pop("location", "")
-        offset, length = entries.pop("offset", "0"), entries.pop("length", "")
-        entries.pop("checksum", None)
-        numbers = [text for text in (offset, length) if text]
-        if entries or not all(text.isascii() and text.isdecimal() for text in numbers):
-            raise BundleError(
-                f"external data {location!r}: offset {offset!r}, length {length!r}, others "
-                f"{sorted(entries)}",
-                Refusal.EXTERNAL_DATA,
-            )
-        return cls(location, int(offset), int(length) if length else None)
-
-    def taken(self, take: Callable[[str], int]) -> str:
-        """Read the file and return its plain name; raises ValueError for a place that is none."""
-        path = PurePosixPath(self.location)
-        if not self.location or "\0" in self.location or "\\" in self.location:
-            raise ValueError("not a path")
-        if path.is_absolute() or PureWindowsPath(self.location).drive:
-            raise ValueError("an absolute path; weights must lie beside the model")
-        if ".." in path.parts:
-            raise ValueError("leaves the model's folder")
-        if not path.parts:
-            raise ValueError("not a path to a file")
-        size = take(str(path))
-        end = self.offset + (self.length or 0)
-        if end > size:
-            raise ValueError(f"ends at byte {end}, the file has {size}")
-        return str(path)
+        weights = take_weights(model, take)
+    except BundleError as error:
+        raise BundleError(f"{path}: {error}", error.code) from error
+    return Examined(_info(path, model, len(content)), weights)
 
 
 def _info(path: Path, model: onnx.ModelProto, size: int) -> ModelInfo:
@@ -242,7 +183,7 @@ def _info(path: Path, model: onnx.ModelProto, size: int) -> ModelInfo:
         operators=dict(sorted(operators.items())),
         parameters=sum(_elements(weight) for weight in graph.initializer),
         metadata={entry.key: entry.value for entry in model.metadata_props},
-        external_data=tuple(sorted(_external(model))),
+        external_data=tuple(sorted(locations(model))),
         value_dependent=_value_dependent(model),
     )
 
@@ -294,56 +235,3 @@ def _elements(weight: onnx.TensorProto) -> int:
     for size in weight.dims:
         count *= size
     return count
-
-
-def _external(model: onnx.ModelProto) -> set[str]:
-    """Return the places outside the file that any tensor of it names."""
-    return {
-        entry.value
-        for tensor in (*_outer_tensors(model), *_inner_tensors(model))
-        if is_external(tensor)
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
-
-
-def is_external(tensor: onnx.TensorProto) -> bool:
-    """Whether a tensor says that its values lie elsewhere."""
-    return bool(tensor.data_location == onnx.TensorProto.EXTERNAL)
-
-
-def _outer_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Yield the weights of the graph itself, and its constants, which become weights."""
-    yield from model.graph.initializer
-    for node in model.graph.node:
-        if _is_constant(node):
-            yield from (attribute.t for attribute in node.attribute)
-
-
-def _inner_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Yield all other tensors: sparse ones, those of attributes, of subgraphs and functions."""
-    yield from _sparse(model.graph.sparse_initializer)
-    for node in model.graph.node:
-        yield from _held(node, its_value=not _is_constant(node))
-    inner = [graph.node for node in model.graph.node for graph in graphs_of(node)]
-    for nodes in (*inner, *(function.node for function in model.functions)):
-        for node in below(nodes):
-            yield from _held(node)
-
-
-def _held(node: onnx.NodeProto, *, its_value: bool = True) -> Iterator[onnx.TensorProto]:
-    for attribute in node.attribute:
-        yield from (attribute.t, *attribute.tensors) if its_value else attribute.tensors
-        yield from _sparse((attribute.sparse_tensor, *attribute.sparse_tensors))
-        for graph in (attribute.g, *attribute.graphs):
-            yield from graph.initializer
-            yield from _sparse(graph.sparse_initializer)
-
-
-def _sparse(tensors: Iterable[onnx.SparseTensorProto]) -> Iterator[onnx.TensorProto]:
-    for one in tensors:
-        yield from (one.values, one.indices)
-
-
-def _is_constant(node: onnx.NodeProto) -> bool:
-    return bool(node.op_type == "Constant" and node.domain in ("", "ai.onnx"))
