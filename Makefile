@@ -1,11 +1,12 @@
 # Every target calls a script, so that people, the README and CI run the same commands.
-.PHONY: help install serve train test proof format baselines goals bench bench-full bench-peers clean
+.PHONY: help install serve train test proof faults format baselines goals bench bench-full bench-peers clean
 
 help:
 	@echo "make serve   install, train what models/ lacks, serve it on http://127.0.0.1:8080"
 	@echo "make train   the same without serving"
 	@echo "make test    every gate: format, lint, types, import contracts, tests, wheel"
 	@echo "make proof   the longer proofs that CI also runs"
+	@echo "make faults  do harm to real servers and print what it did (about 45 minutes)"
 	@echo "make goals   train every recipe with three seeds and report the accuracy (about 20 minutes)"
 	@echo "make bench   measure the speed on synthetic models (minutes); bench-full, bench-peers: more"
 	@echo "make format  put the code into the one format"
@@ -26,6 +27,9 @@ test: install
 
 proof: install
 	@scripts/proof
+
+faults: install
+	@scripts/faults
 
 goals: install
 	@scripts/goals
