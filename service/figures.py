@@ -38,7 +38,10 @@ class SharedFigures:
         content = (await self._link.request("figures")).content
         merged = _merged(content)
         return self._metrics.render_all(
-            merged["families"], workers=content["workers"], restarts=content["restarts"]
+            merged["families"],
+            workers=content["workers"],
+            restarts=content["restarts"],
+            repository_ok=content["repository_ok"],
         )
 
     async def history(self) -> History:

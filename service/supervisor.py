@@ -127,6 +127,9 @@ class Supervisor:
         if poll is not None:
             folder = Path(poll.repository)
             self._poller = Poller(folder, self._desk.sync, interval=poll.interval, whole=poll.whole)
+        if self._poller is not None:
+            poller = self._poller
+            self._desk.repository_ok = lambda: poller.readable
         self._announced = False
         self._asked_to_end = asyncio.Event()
         self._somebody_up = asyncio.Event()

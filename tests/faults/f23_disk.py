@@ -33,6 +33,8 @@ async def run(server: RealServer, repository: Path, seconds: float) -> int:
         asking = asyncio.create_task(pace(server.address, ask, callers=4, rate=10, until=over))
         repository.rename(repository.with_name("away"))
         await asyncio.sleep(seconds)
+        _, page = await caller.ask("GET", "/metrics")
+        seen = "onnxport_repository_ok 0.0" in page
         repository.with_name("away").rename(repository)
         await asyncio.sleep(3)
         repository.chmod(0)
@@ -53,6 +55,7 @@ async def run(server: RealServer, repository: Path, seconds: float) -> int:
     }
     goals = {
         "failed": not load.failures,
+        "metric": seen,
         "told": 1 <= len(errors) <= 2 and all("cannot be read" in error for error in errors),
         "follows again": follows < 5,
     }
