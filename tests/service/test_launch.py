@@ -11,7 +11,7 @@ from service.cpu import usable_cores
 from service.errors import ConfigurationError
 from service.launch import mirror_of, options_of, uses_cuda
 from service.settings import Settings
-from service.supervisor import Options, Poll
+from service.supervisor_options import Options, Poll
 from tests.support.runtime import write_distribution
 
 
