@@ -7,9 +7,9 @@ help:
 	@echo "make train   the same without serving"
 	@echo "make test    every gate: format, lint, types, import contracts, tests, wheel"
 	@echo "make proof   the longer proofs that CI also runs"
+	@echo "make faults  do harm to real servers and print what it did (about 45 minutes)"
 	@echo "make goals   train every recipe with three seeds and report the accuracy (about 20 minutes)"
 	@echo "make bench   measure the speed on synthetic models (minutes); bench-full, bench-peers: more"
-	@echo "make faults  do to the server what breaks servers, and print the figures (about 20 minutes)"
 	@echo "make fuzz    fuzz the decoders by coverage; needs atheris"
 	@echo "make format  put the code into the one format"
 	@echo "make image   build the server's image (also image-gpu, image-trainer); image-test runs it"
@@ -32,6 +32,9 @@ test: install
 
 proof: install
 	@scripts/proof
+
+faults: install
+	@scripts/faults
 
 goals: install
 	@scripts/goals

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -68,6 +68,7 @@ class Desk:
         self._posting = False
         self.culprits: dict[tuple[str, int], Culprit] = {}
         self.restarts = 0
+        self.repository_ok: Callable[[], bool] = lambda: True
 
     def start_of(self, seat: Seat, *, threads: int, address: str, settings: Json) -> Start:
         """Return the first message for a worker: it begins with the desired state."""
@@ -236,6 +237,7 @@ class Desk:
             "past": self._past,
             "workers": self.workers,
             "restarts": self.restarts,
+            "repository_ok": self.repository_ok(),
         }
 
     async def _order(self, asker: Seat, order: Order) -> Done:

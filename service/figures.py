@@ -40,7 +40,10 @@ class SharedFigures:
         content = (await self._link.request("figures")).content
         merged = _merged(content)
         page = self._metrics.render_all(
-            merged["families"], workers=content["workers"], restarts=content["restarts"]
+            merged["families"],
+            workers=content["workers"],
+            restarts=content["restarts"],
+            repository_ok=content["repository_ok"],
         )
         return page + triton_page(merged["statistics"], merged["families"])
 

@@ -25,7 +25,7 @@ from service.fleet import crew_of
 from service.listener import close_listener, listen, listen_unix
 from service.mirror import fetch_once, folder_of
 from service.settings import Settings
-from service.supervisor import Following, Options, Poll
+from service.supervisor_options import Following, Options, Poll
 
 _DEVICES = Path("/dev")
 

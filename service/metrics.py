@@ -128,11 +128,18 @@ class Metrics:
         ]
 
     def render_all(
-        self, families: Sequence[Mapping[str, Any]], *, workers: int, restarts: int
+        self,
+        families: Sequence[Mapping[str, Any]],
+        *,
+        workers: int,
+        restarts: int,
+        repository_ok: bool = True,
     ) -> bytes:
         """Return families that several processes have counted, and how the workers fare."""
         page = CollectorRegistry(auto_describe=False)
-        page.register(_Page(families, workers=workers, restarts=restarts))
+        page.register(
+            _Page(families, workers=workers, restarts=restarts, repository_ok=repository_ok)
+        )
         return generate_latest(page)
 
 
@@ -288,9 +295,15 @@ class _Page(Collector):
     """Families of plain values, as a collector that is asked once."""
 
     def __init__(
-        self, families: Sequence[Mapping[str, Any]], *, workers: int, restarts: int
+        self,
+        families: Sequence[Mapping[str, Any]],
+        *,
+        workers: int,
+        restarts: int,
+        repository_ok: bool,
     ) -> None:
         self._families = families
+        self._repository_ok = repository_ok
         self._workers = workers
         self._restarts = restarts
 
@@ -307,4 +320,9 @@ class _Page(Collector):
             "onnxport_worker_restarts",
             "Workers that were started again after their process had ended.",
             value=self._restarts,
+        )
+        yield GaugeMetricFamily(
+            "onnxport_repository_ok",
+            "1 if the repository could be read when it was looked at last, else 0.",
+            value=self._repository_ok,
         )

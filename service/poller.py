@@ -191,6 +191,11 @@ class Poller:
         }
 
     @property
+    def readable(self) -> bool:
+        """Whether the repository could be read when it was looked at last."""
+        return not self._unreadable
+
+    @property
     def _confirm(self) -> float:
         return self._interval / 2
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import signal
@@ -11,12 +10,10 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from service import logs, quota
-from service.admission import Limits
 from service.care import Care
 from service.children import Child, command_of, environment, exit_words, spawn_worker
 from service.control import (
@@ -43,71 +40,13 @@ from service.listener import address_of
 from service.logs import printable
 from service.poller import Poller
 from service.seat import Seat
+from service.supervisor_options import Options
 
 _log = logging.getLogger("onnxport.supervisor")
 # What a worker may take beyond the grace time, to close its models and to end.
 _CLOSING: Final = 2.0
 _READ_BYTES: Final = 1 << 16
 _CONFIGURATION: Final = "configuration"
-
-
-@dataclass(frozen=True, slots=True)
-class Poll:
-    """That what is served follows the disk; ``whole`` is as `service.fingerprints.look` has it."""
-
-    repository: str
-    interval: float
-    whole: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Following:
-    """A repository somewhere else that is kept in a folder, looked at every so many seconds."""
-
-    url: str
-    folder: str
-    interval: float
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What the supervisor itself needs of the settings; ``settings`` is passed on to workers.
-
-    ``admissions`` are the proofs that may run side by side, each within ``admission``, and
-    ``prestarted`` the processes for them that are started with the workers.
-    """
-
-    workers: int
-    threads: int
-    drain_delay: float
-    grace: float
-    quarantine_deaths: int
-    hang_timeout: float
-    log_level: str
-    log_format: logs.Style
-    settings: dict[str, Any]
-    secure: bool = False
-    poll: Poll | None = None
-    admission: Limits = field(default_factory=Limits)
-    admissions: int = 1
-    prestarted: int = 0
-    mirror: Following | None = None
-    notices: tuple[str, ...] = ()
-
-    def as_json(self) -> bytes:
-        """Return the options as another process can read them."""
-        return json.dumps(asdict(self)).encode()
-
-    @classmethod
-    def from_json(cls, text: bytes) -> Options:
-        """Return what `as_json` has written."""
-        members = json.loads(text)
-        poll, mirror = members["poll"], members["mirror"]
-        members["admission"] = Limits(**members["admission"])
-        members["notices"] = tuple(members["notices"])
-        members["poll"] = Poll(**poll) if poll else None
-        members["mirror"] = Following(**mirror) if mirror else None
-        return cls(**members)
 
 
 class CannotStart(Exception):
@@ -145,6 +84,9 @@ class Supervisor:
         if poll is not None:
             folder = Path(poll.repository)
             self._poller = Poller(folder, self._desk.sync, interval=poll.interval, whole=poll.whole)
+        if self._poller is not None:
+            poller = self._poller
+            self._desk.repository_ok = lambda: poller.readable
         self._announced = False
         self._asked_to_end = asyncio.Event()
         self._somebody_up = asyncio.Event()

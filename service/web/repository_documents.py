@@ -93,7 +93,9 @@ INDEX: dict[str, Any] = {
 LOAD: dict[str, Any] = {
     "summary": "Load a model, or load it again",
     "description": "The disk is looked at now. What answers goes on answering until the new "
-    "engine has proved itself, and stays where that fails. Answers when the model is ready.",
+    "engine has proved itself, and stays where that fails. Answers when the model is ready. The "
+    "model may come along: `parameters` with `file:<version>/<path>` in base64 and `config`, "
+    "Triton's configuration as a text of JSON, `{}` will do.",
     "requestBody": _body({"parameters": {"type": "object"}}, {}),
     "responses": _answers(
         "object",
@@ -101,7 +103,7 @@ LOAD: dict[str, Any] = {
         {
             "400": "The model was refused; the text begins with `failed to load`.",
             "404": "No such model on disk; the text begins with `failed to load`.",
-            "501": "A configuration or files in the request are not supported.",
+            "501": "A configuration without files is not supported.",
             **_DISABLED,
         },
     ),

@@ -73,11 +73,6 @@ def wrong_inputs(bundle: Bundle) -> None:
     resealed(bundle, inputs=[{"name": "words", "datatype": "INT64", "shape": shape}])
 
 
-def wrong_labels(bundle: Bundle) -> None:
-    """Change the order of the labels, so that the golden answers are others."""
-    resealed(bundle, labels=["long", "short"])
-
-
 def unknown_operator(bundle: Bundle) -> None:
     """Use an operator that no runtime has."""
     graph = helper.make_graph(
@@ -105,7 +100,7 @@ def not_a_manifest(bundle: Bundle) -> None:
 
 KINDS: tuple[Damage, ...] = (
     damaged, truncated, wrong_hash, swapped, missing_file, extra_file, wrong_outputs, wrong_inputs,
-    wrong_labels, unknown_operator, no_model, not_a_manifest,
+    unknown_operator, no_model, not_a_manifest,
 )  # fmt: skip
 # From when the files are there: they must be seen twice, half an interval apart.
 REASON_WITHIN = 2.5

@@ -45,7 +45,10 @@ class Caller:
             raise ConnectionError(str(error)) from error
         if "connection: close" in answer:
             self.close()
-        return int(answer.split(" ", 2)[1]), json.loads(text) if text else None
+        status = int(answer.split(" ", 2)[1])
+        if "application/json" not in answer:
+            return status, text.decode()
+        return status, json.loads(text) if text else None
 
     async def infer(self, model: str, *rows: float, milliseconds: int = 0) -> tuple[int, Any]:
         """Send rows of one number to a model's input x."""

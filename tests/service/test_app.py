@@ -56,7 +56,7 @@ async def test_the_parts_of_a_core(repository: Path) -> None:
     assert len({one.result() for one in began}) == 3
     await core.aclose()
     for executor in core.executors:
-        with pytest.raises(RuntimeError, match="shutdown|ended"):
+        with pytest.raises(RuntimeError, match=r"shutdown|ended"):
             executor.submit(threading.get_ident)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import subprocess
@@ -31,12 +32,15 @@ from service.control import (
     Order,
     Request,
     States,
+    Uploaded,
     VersionState,
 )
 from service.desk import Desk
 from service.errors import ControlBroken
+from service.folders import UploadFolders
 from service.gate import Gate
 from service.handover import Handover
+from service.poller import Task
 from service.seat import Seat
 from service.snapshots import Snapshot
 from tests.support.proving import REFUSED, Provers, admitted
@@ -96,12 +100,12 @@ class Floor:
 
 
 @asynccontextmanager
-async def floor(count: int = 3) -> AsyncIterator[Floor]:
+async def floor(count: int = 3, folders: UploadFolders | None = None) -> AsyncIterator[Floor]:
     """Open a desk whose workers are up, settled and ready."""
     workers = {number: Worker() for number in range(1, count + 1)}
     seats = {n: Seat(n, writer=worker, up=True) for n, worker in workers.items()}
     provers = Provers()
-    desk = Desk(seats, Gate(Limits(), at_once=2, start=provers))
+    desk = Desk(seats, Gate(Limits(), at_once=2, start=provers), folders)
     at = Floor(desk, seats, workers, provers)
     for number in workers:
         await at.hear(number, States(ready=True, settled=True, versions=(READY,)))
@@ -315,3 +319,71 @@ def child_with(files: socket.socket) -> Child:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     return Child(process, files, files, files, -1)
+
+
+async def test_a_model_is_synced_by_one_worker_first() -> None:
+    """The others are told when it has done so, and tell of no failure that it has told of."""
+    async with floor() as at:
+        syncing = asyncio.create_task(at.desk.sync("m", Task(settling=("2",), retry=True)))
+        await settle()
+        first = at.workers[1].last(Order)
+        assert (first.verb, first.settling, first.retry, first.quiet) == (
+            "sync",
+            ("2",),
+            True,
+            False,
+        )
+        assert at.workers[2].orders() == at.workers[3].orders() == []
+        await at.done(1)
+        assert at.workers[2].last(Order).quiet
+        await at.done(2)
+        await at.done(3)
+        assert await syncing
+
+
+async def test_a_sync_that_fails_somewhere_has_failed() -> None:
+    """It is tried again, whoever has failed, and so is one that has ended its worker."""
+    async with floor() as at:
+        for failing in (1, 2):
+            syncing = asyncio.create_task(at.desk.sync("m", Task()))
+            await settle()
+            for number in (1, 2, 3):
+                code = "load_refused" if number == failing else ""
+                await at.done(number, code, "failed to load 'm'" if code else "")
+            assert not await syncing
+        syncing = asyncio.create_task(at.desk.sync("m", Task()))
+        await settle()
+        at.die(1)
+        assert not await syncing
+
+
+async def test_a_worker_that_starts_later_knows_what_is_served() -> None:
+    """Also when nobody else is left who could tell."""
+    async with floor(2) as at:
+        failed = VersionState("m", 2, "FAILED", "bad")
+        for number in (1, 2):
+            await at.hear(number, States(ready=True, settled=True, versions=(READY, failed)))
+        for number in (1, 2):
+            at.die(number)
+            at.desk.post()
+            await settle()
+        start = at.desk.start_of(at.seats[1], threads=1, address="", settings={})
+        assert start.known == (READY, failed)
+
+
+async def test_what_came_with_a_request_is_kept_for_workers_that_start_later() -> None:
+    """Until the next load or the end; a load that failed leaves nothing."""
+    folders = UploadFolders()
+    async with floor(1, folders) as at:
+        for code, kept in (("load_refused", False), ("", True)):
+            folder = folders.root / f"load-{kept}"
+            folder.mkdir()
+            await at.hear(1, Request(1, "load", "u", str(folder)))
+            assert at.workers[1].last(Order).folder == str(folder)
+            await at.done(1, code, "no" if code else "")
+            assert folder.exists() is kept
+        start = at.desk.start_of(at.seats[1], threads=1, address="", settings={})
+        assert start.uploaded == (Uploaded("u", str(folders.of("u"))),)
+        assert start.loaded == ("u",)
+        assert Path(start.uploads) == folders.root
+    assert not folders.root.exists()

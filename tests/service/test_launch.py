@@ -9,10 +9,10 @@ import pytest
 
 from service.cpu import usable_cores
 from service.errors import ConfigurationError
-from service.launch import listen_all, options_of, uses_cuda, with_ports
+from service.launch import listen_all, mirror_of, options_of, uses_cuda, with_ports
 from service.listener import address_of
 from service.settings import Settings
-from service.supervisor import Options
+from service.supervisor_options import Options, Poll
 from tests.support.runtime import write_distribution
 
 
@@ -88,3 +88,34 @@ def test_whether_a_gpu_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 def test_options_are_plain_values() -> None:
     """They cross to another interpreter as JSON."""
     assert json.loads(options_of(Settings()).as_json())["log_level"] == "info"
+
+
+def test_the_disk_is_followed_unless_said_otherwise(tmp_path: Path) -> None:
+    """By the supervisor, which needs the folder, the seconds, and how models are named."""
+    polled = options_of(Settings(repository=tmp_path, poll_interval=2, model_name="m"))
+    assert Options.from_json(polled.as_json()).poll == Poll(str(tmp_path), 2, whole=True)
+    for control in ("none", "explicit"):
+        assert options_of(Settings.model_validate({"model_control": control})).poll is None
+
+
+def test_a_repository_somewhere_else_needs_a_cache(tmp_path: Path) -> None:
+    """It is kept there, and followed unless nothing may change."""
+    url = {"repository": Path("s3://bucket/models"), "cache_dir": str(tmp_path)}
+    mirror = mirror_of(Settings.model_validate(url))
+    assert mirror is not None
+    assert (mirror.url, Path(mirror.folder).parents[1]) == ("s3://bucket/models", tmp_path)
+    options = options_of(Settings.model_validate(url), mirror=mirror)
+    assert Options.from_json(options.as_json()).mirror == mirror
+    still = Settings.model_validate({**url, "model_control": "none"})
+    assert options_of(still, mirror=mirror).mirror is None
+    assert mirror_of(Settings(repository=tmp_path)) is None
+    with pytest.raises(ConfigurationError, match="needs a folder to be kept in"):
+        mirror_of(Settings.model_validate({**url, "cache_dir": "none"}))
+
+
+def test_each_worker_has_a_share_of_the_memory() -> None:
+    """Unless somebody says how much, or a GPU's driver maps what it likes."""
+    assert options_of(Settings(workers=2, memory_limit=7)).settings["memory_limit"] == 7
+    one, two = (options_of(Settings(workers=n, providers=("cpu",))) for n in (1, 2))
+    assert one.settings["memory_limit"] // 2 == two.settings["memory_limit"] > 0
+    assert options_of(Settings(providers=("cuda",))).settings["memory_limit"] == 0

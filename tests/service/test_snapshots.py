@@ -38,7 +38,7 @@ def page(merged: Snapshot) -> str:
 
 
 def test_the_page_of_one_is_its_own_page() -> None:
-    """Apart from the number of the worker on its process, nothing is added or lost."""
+    """Apart from what the supervisor adds of workers and repository nothing is added or lost."""
     metrics = Metrics("1.2.3")
     metrics.model_state("m", 2, "READY")
     metrics.request("m", 2, outcome="success", rows=3, seconds=SECONDS)
@@ -46,7 +46,7 @@ def test_the_page_of_one_is_its_own_page() -> None:
     rendered = metrics.render_all(merged["families"], workers=1, restarts=0).decode()
 
     def ours(text: str) -> list[str]:
-        other = ("process_", "python_", "onnxport_worker")
+        other = ("process_", "python_", "onnxport_worker", "onnxport_repository_ok")
         return [
             line
             for line in text.splitlines()
@@ -66,6 +66,7 @@ def test_counters_and_histograms_are_added() -> None:
     assert f'onnxport_batch_rows_bucket{{le="4.0",{MODEL}}} 7.0' in text
     assert f"onnxport_queue_rows{{{MODEL}}} 5.0" in text
     assert "onnxport_workers 2.0" in text
+    assert "onnxport_repository_ok 1.0" in text
     assert "onnxport_worker_restarts_total 7.0" in text
     assert text.count("onnxport_build_info{") == 1
     statistics = History(merged["statistics"]).of("m", 2)

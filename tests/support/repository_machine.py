@@ -83,7 +83,7 @@ class RepositoryMachine(RuleBasedStateMachine):
         self.disk: dict[int, tuple[str, int]] = {}
         # The version that answers and with what number, None where nothing does.
         self.served: tuple[int, int] | None = None
-        self.held = 0
+        self.held: list[Lease] = []
         self.loop = asyncio.new_event_loop()
         self.stack = AsyncExitStack()
         self._start(Asked())
@@ -172,24 +172,28 @@ class RepositoryMachine(RuleBasedStateMachine):
         """Take the right to use what is served, and keep it for a while."""
         if self.served is None:
             return None
-        self.held += 1
-        return self.made.registry.lease("m")
+        lease = self.made.registry.lease("m")
+        self.held.append(lease)
+        return lease
 
     @rule(lease=consumes(leases))
-    def release(self, lease: Lease | None) -> None:
+    def release(self, lease: Lease) -> None:
         """Give a right back that is still worth something."""
-        if lease is not None and self.held:
-            assert isinstance(lease.model.loaded.engine, GatedEngine)
-            if lease.model.loaded.engine in self.loads.engines:
-                assert not lease.model.loaded.engine.closed.is_set()
-                self.held -= 1
-                lease.release()
+        if lease in self.held:
+            self._release(lease)
+
+    def _release(self, lease: Lease) -> None:
+        engine = lease.model.loaded.engine
+        assert isinstance(engine, GatedEngine)
+        assert not engine.closed.is_set()
+        self.held.remove(lease)
+        lease.release()
 
     @rule()
     def crash(self) -> None:
         """Lose the process; a new one begins with what was served, whatever else is there."""
-        if self.held:
-            return
+        for lease in list(self.held):
+            self._release(lease)
         serving = set() if self.served is None else {("m", self.served[0])}
         self._do(self.stack.aclose())
         newest = self._newest()
@@ -217,8 +221,9 @@ class RepositoryMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Close everything."""
-        if not self.held:
-            self._do(self.stack.aclose())
-            assert self.loads.open == []
+        for lease in list(self.held):
+            self._release(lease)
+        self._do(self.stack.aclose())
+        assert self.loads.open == []
         self.loop.close()
         shutil.rmtree(self.folder)

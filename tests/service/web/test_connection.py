@@ -257,3 +257,17 @@ async def test_packed_bodies_and_chunks_still_come() -> None:
         await wire.send(CHUNKED, b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
         assert await wire.id_of_answer() == "7"
         assert wire.edge.budget.held == 0
+
+
+@pytest.mark.parametrize("sent", [call(), GET])
+async def test_a_server_that_is_replaced_says_so_in_its_answers(sent: bytes) -> None:
+    """On every road; the connection ends with the answer, and not before."""
+    async with connected() as wire:
+        await wire.send(sent)
+        before = await wire.answer()
+        wire.edge.leaving = True
+        await wire.send(sent)
+        after = await wire.answer()
+        assert await wire.closed()
+    assert (before[0], after[0]) == (200, 200)
+    assert (before[1].get("connection"), after[1].get("connection")) == (None, "close")
