@@ -7,7 +7,7 @@ help:
 	@echo "make train   the same without serving"
 	@echo "make test    every gate: format, lint, types, import contracts, tests, wheel"
 	@echo "make proof   the longer proofs that CI also runs"
-	@echo "make faults  do harm to real servers and print what it did (about 45 minutes)"
+	@echo "make faults  do harm to real servers and print what it did (about an hour)"
 	@echo "make goals   train every recipe with three seeds and report the accuracy (about 20 minutes)"
 	@echo "make bench   measure the speed on synthetic models (minutes); bench-full, bench-peers: more"
 	@echo "make fuzz    fuzz the decoders by coverage; needs atheris"
@@ -66,9 +66,6 @@ bench-full: train
 
 bench-peers: install
 	@scripts/bench --plan peers
-
-faults: install
-	@scripts/faults
 
 fuzz: install
 	@scripts/fuzz

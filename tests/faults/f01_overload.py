@@ -21,8 +21,8 @@ CALLERS = 3 * BATCH
 
 
 def slow(root: Path) -> object:
-    """Put a model of some 100 ms a run into a repository."""
-    return write_loop(root / "slow.onnx", 40_000)
+    """Put a model of some 30 ms a run into a repository."""
+    return write_loop(root / "slow.onnx", 12_000)
 
 
 async def measure(address: tuple[str, int], pid: int, seconds: float, report: Report) -> None:

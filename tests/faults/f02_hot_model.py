@@ -15,9 +15,9 @@ CALLERS = 24
 
 
 def two(root: Path) -> None:
-    """Put two models of some 50 ms a run into a repository."""
+    """Put two models of some 30 ms a run into a repository."""
     for name in ("hot", "calm"):
-        write_loop(root / f"{name}.onnx", 20_000)
+        write_loop(root / f"{name}.onnx", 12_000)
 
 
 async def measure(address: tuple[str, int], report: Report) -> None:

@@ -17,8 +17,8 @@ INFER = "/v2/models/slow/infer"
 
 
 def slow(root: Path) -> object:
-    """Put a model of some 50 ms a run into a repository."""
-    return write_loop(root / "slow.onnx", 20_000)
+    """Put a model of some 30 ms a run into a repository."""
+    return write_loop(root / "slow.onnx", 12_000)
 
 
 def _crowd(address: tuple[str, int], key: str) -> Crowd:

@@ -26,37 +26,35 @@ def repository(root: Path) -> object:
     return write_identity(root / "echo.onnx", TensorProto.UINT8, ["n"])
 
 
-async def _drip(address: tuple[str, int], begin: bytes, more: bytes) -> asyncio.StreamReader:
-    """Open a connection on which a byte is sent each second until the server ends it."""
+async def _drip(address: tuple[str, int], begin: bytes, more: bytes) -> asyncio.Task[bytes]:
+    """Open a connection on which a byte is sent each second; return what hears it to its end."""
     reader, writer = await asyncio.open_connection(*address)
     writer.write(begin)
+    heard = asyncio.create_task(reader.read())
 
     async def on() -> None:
-        while not reader.at_eof():
+        while not heard.done():
             await asyncio.sleep(1)
-            try:
-                writer.write(more)
-                await writer.drain()
-            except ConnectionError:
-                return
+            writer.write(more)
+        writer.close()
 
     task = asyncio.create_task(on())
-    task.add_done_callback(lambda _: writer.close())
     _KEPT.add(task)
-    return reader
+    task.add_done_callback(_KEPT.discard)
+    return heard
 
 
 _KEPT: set[asyncio.Task[None]] = set()
 
 
-async def _drips(address: tuple[str, int], count: int, begin: bytes, more: bytes) -> list[
-    asyncio.StreamReader
-]:  # fmt: skip
-    readers = []
+async def _drips(
+    address: tuple[str, int], count: int, begin: bytes, more: bytes
+) -> list[asyncio.Task[bytes]]:
+    heard: list[asyncio.Task[bytes]] = []
     for start in range(0, count, 200):
         some = (_drip(address, begin, more) for _ in range(min(200, count - start)))
-        readers += await asyncio.gather(*some)
-    return readers
+        heard += await asyncio.gather(*some)
+    return heard
 
 
 async def _unread(address: tuple[str, int]) -> socket.socket:
@@ -99,8 +97,8 @@ async def measure(server: RealServer, report: Report, count: int) -> None:
     for task in beside:
         task.cancel()
     report.figure("opened", f"2 x {count} in {opened:.0f} s, {READERS} that do not read")
-    for name, readers in (("slow heads", heads), ("slow bodies", bodies)):
-        still = sum(not reader.at_eof() for reader in readers)
+    for name, heard in (("slow heads", heads), ("slow bodies", bodies)):
+        still = sum(not one.done() for one in heard)
         report.figure(f"{name} open after {LIMIT:.0f} s", still, good=still == 0, goal="0")
     still = sum(_is_open(caller) for caller in unread)
     report.figure(f"slow readers open after {LIMIT:.0f} s", still, good=still == 0, goal="0")
@@ -109,6 +107,7 @@ async def measure(server: RealServer, report: Report, count: int) -> None:
     report.figure("resident memory", f"+{memory.growth:.0f} MB")
     for caller in unread:
         caller.close()
+    await asyncio.gather(*heads, *bodies, *_KEPT, return_exceptions=True)
 
 
 def main() -> None:

@@ -265,7 +265,7 @@ async def test_a_server_that_is_replaced_says_so_in_its_answers(sent: bytes) -> 
     async with connected() as wire:
         await wire.send(sent)
         before = await wire.answer()
-        wire.edge.leaving = True
+        wire.edge.drain()
         await wire.send(sent)
         after = await wire.answer()
         assert await wire.closed()
