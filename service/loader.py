@@ -84,7 +84,7 @@ def load_model(found: Found, options: LoadOptions, on_step: Callable[[str], None
         pipeline = make_pipeline(proved.contract)
         showcase = showcase_of(proved.contract, pipeline, proved.golden)
         about = _about(found, bundle, model, proved.contract)
-        alone = engine.provider == "cuda" or options.profile == "latency"
+        alone = engine.provider != "cpu" or options.profile == "latency"
         subject = _subject(engine, options, proved, pipeline, about, model)
         tuning = tune(subject, options.batching, options.tuning, options.max_rows, alone=alone)
     except BaseException:
