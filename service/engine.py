@@ -33,6 +33,7 @@ from service.fixed import FixedRuns, Place, why_not_recorded
 from service.graph import as_array, input_spec, output_spec
 from service.memory import outgrows
 from service.providers import PROVIDERS
+from service.readback import read_back
 from service.refusals import Refusal
 from service.session import (
     EngineOptions,
@@ -42,7 +43,6 @@ from service.session import (
     device_of,
     on_cpu,
     open_session,
-    read_back,
     shrink,
     shrinking,
 )

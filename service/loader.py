@@ -210,7 +210,7 @@ def _loaded(version: Version, options: LoadOptions, on_step: OnStep) -> tuple[Lo
 
 
 def _tuned(subject: Subject, options: LoadOptions, known: Calibration | None) -> Tuning:
-    alone = subject.engine.provider == "cuda" or options.profile == "latency"
+    alone = subject.engine.provider != "cpu" or options.profile == "latency"
     return tune(
         subject, options.batching, options.tuning, options.max_rows, alone=alone, known=known
     )

@@ -1,4 +1,4 @@
-"""How a session of ONNX Runtime is made, and what it says of itself once it is."""
+"""How a session of ONNX Runtime is made, with the providers that were asked for or not at all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from service.errors import BundleError, ProviderUnavailable
 from service.faults import fault_of
 from service.graph import ORT_SUFFIX, readable
 from service.optimizers import DEADLY
-from service.options import ATTRIBUTES, ENTRIES, check_provider
+from service.options import ENTRIES, check_provider
 from service.providers import (
     AUTO,
     Outcome,
@@ -41,12 +41,12 @@ _DEFAULTS: Mapping[str, Mapping[str, str]] = {
     }
 }
 # Weights outside the arena, so that it can shrink after a run that was too large.
-_CUDA_ENTRIES = {"session.use_device_allocator_for_initializers": "1"}
+CUDA_ENTRIES = {"session.use_device_allocator_for_initializers": "1"}
 _NO_CPU = "session.disable_cpu_ep_fallback"
 _RECORD = "session.record_ep_graph_assignment_info"
 # Spinning for longer burns a core and gains nothing, see docs/tuning.md.
 SPIN_MICROSECONDS = 200
-_ENUMS = {
+ENUMS = {
     "execution_mode": ort.ExecutionMode,
     "execution_order": ort.ExecutionOrder,
     "graph_optimization_level": ort.GraphOptimizationLevel,
@@ -263,14 +263,14 @@ def _session_options(
         settings.add_session_config_entry(
             "session.intra_op.spin_duration_us", str(SPIN_MICROSECONDS)
         )
-    entries = {_RECORD: "1", **(_CUDA_ENTRIES if "cuda" in tried else {})}
+    entries = {_RECORD: "1", **(CUDA_ENTRIES if "cuda" in tried else {})}
     for name, value in entries.items():
         settings.add_session_config_entry(name, value)
     for name, value in options.session.items():
         if name in ENTRIES:
             settings.add_session_config_entry(name, value)
-        elif name in _ENUMS:
-            setattr(settings, name, _ENUMS[name].__members__[value])
+        elif name in ENUMS:
+            setattr(settings, name, ENUMS[name].__members__[value])
         else:
             # Of the flags some are bool, of which int is as good as any other spelling.
             kind = type(getattr(settings, name))
@@ -286,65 +286,6 @@ def _session_options(
             [len(one) for one in model.weights.values()],
         )
     return settings
-
-
-def read_back(opened: Opened, options: EngineOptions) -> dict[str, object]:
-    """Return what ONNX Runtime says a session runs with, as plain values.
-
-    It lists no session entries, so those are asked for that were set.
-    """
-    session = opened.session
-    settings = session.get_session_options()
-    accepted = {short_name(name): dict(one) for name, one in session.get_provider_options().items()}
-    seen: dict[str, object] = {}
-    for name in ATTRIBUTES:
-        value = getattr(settings, name)
-        seen[name] = value.name if name in _ENUMS else value
-    entries = {name for name in options.session if name in ENTRIES}
-    if options.threads_in_a_run > 1:
-        entries.add("session.intra_op.spin_duration_us")
-    if "cuda" in accepted:
-        entries |= set(_CUDA_ENTRIES)
-    for name in sorted({*entries, "session.load_model_format"}):
-        seen[name] = settings.get_session_config_entry(name)
-    return {
-        "intra_op_threads": settings.intra_op_num_threads,
-        "inter_op_threads": settings.inter_op_num_threads,
-        "execution_mode": settings.execution_mode.name,
-        "graph_optimization_level": settings.graph_optimization_level.name,
-        "session_options": seen,
-        "provider_options": accepted,
-        **_kept(opened, accepted, options),
-    }
-
-
-def _kept(
-    opened: Opened, accepted: Mapping[str, Mapping[str, str]], options: EngineOptions
-) -> dict[str, object]:
-    """Return what became of the wish for providers; devices only where one was tried."""
-    outcome = opened.outcome
-    return {
-        "provider_options_unconfirmed": _unconfirmed(accepted, outcome, options),
-        "providers_unavailable": dict(outcome.unavailable),
-        "fell_back": outcome.fell_back,
-        "nodes": dict(outcome.placement.nodes),
-        "operators_on_cpu": dict(outcome.placement.on_cpu) if outcome.used != "cpu" else {},
-        "devices": nvml.compared(opened.devices, nvml.devices() if opened.devices else ()),
-    }
-
-
-def _unconfirmed(
-    accepted: Mapping[str, Mapping[str, str]], outcome: Outcome, options: EngineOptions
-) -> dict[str, list[str]]:
-    """Return which options that were given are not read back as they were given, by provider."""
-    owner = outcome.asked[0] if outcome.asked != AUTO else outcome.used
-    found = {}
-    for name, read in accepted.items():
-        given = provider_options_of(name, options, owner)
-        names = sorted(key for key, value in given.items() if read.get(key) != value)
-        if names:
-            found[name] = names
-    return found
 
 
 def arenas_of(provider: str, options: EngineOptions) -> str:

@@ -126,6 +126,6 @@ def _headers(error: Exception, code: str) -> dict[str, str]:
         return {"WWW-Authenticate": f'Bearer realm="onnxport"{wrong}'}
     if isinstance(error, Overloaded | QuotaExceeded):
         return {"Retry-After": str(error.retry_after)}
-    if code == "model_not_ready":
+    if code in ("model_not_ready", "device_lost"):
         return {"Retry-After": "1"}
     return {"Accept-Encoding": ACCEPTED} if isinstance(error, UnsupportedEncoding) else {}

@@ -9,7 +9,15 @@ from io import StringIO
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from service.errors import DeadlineExceeded, EngineFailure, ModelNotReady, Overloaded
+from service.errors import (
+    DeadlineExceeded,
+    DeviceFull,
+    DeviceLost,
+    EngineFailure,
+    ModelNotReady,
+    OutOfMemory,
+    Overloaded,
+)
 from service.metrics import Metrics
 from service.web.errors import ErrorAnswers
 from service.web.guard import Guard
@@ -78,6 +86,9 @@ async def test_an_unexpected_error_reveals_only_the_id(log: StringIO) -> None:
         (ModelNotReady("model 'tiny' is LOADING"), 503, "1"),
         (DeadlineExceeded("too late"), 504, None),
         (EngineFailure("the model failed"), 500, None),
+        (DeviceFull("no memory left"), 503, "1"),
+        (DeviceLost("the device is lost"), 503, "1"),
+        (OutOfMemory("more than there is"), 507, None),
     ],
 )
 async def test_errors_of_the_runtime(error: Exception, status: int, retry: str | None) -> None:
