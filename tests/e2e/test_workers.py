@@ -20,6 +20,8 @@ import pytest
 from tests.support import graphs, models
 from tests.support.servers import PATIENCE, RealServer, real_server
 
+# A worker that a test holds up is not to be replaced meanwhile.
+PATIENT = ("--hang-timeout", 600)
 EXPLICIT = ("--model-control", "explicit", "--load-model", "doubler")
 
 
@@ -163,7 +165,7 @@ def test_a_worker_that_is_killed(doubler: Path) -> None:
 
 def test_a_connection_that_a_dead_worker_has_not_taken(doubler: Path) -> None:
     """Another one takes it, and the caller does not notice."""
-    with two_workers(doubler) as (server, pids), ExitStack() as stack:
+    with two_workers(doubler, *PATIENT) as (server, pids), ExitStack() as stack:
         host, port = server.address.removeprefix("http://").split(":")
         pair(stack, server)
         os.kill(pids[1], signal.SIGSTOP)
@@ -183,7 +185,7 @@ def test_a_connection_that_a_dead_worker_has_not_taken(doubler: Path) -> None:
 
 def test_a_worker_that_hangs_holds_up_no_figures(doubler: Path) -> None:
     """Its last ones are taken, so that nothing that was counted is missing."""
-    with two_workers(doubler) as (server, pids), ExitStack() as stack:
+    with two_workers(doubler, *PATIENT) as (server, pids), ExitStack() as stack:
         by_worker = pair(stack, server)
         for caller in by_worker.values():
             assert caller.double() == 200
