@@ -134,9 +134,10 @@ class Prover:
         self._buffer = bytearray()
         self._descriptors: list[int] = []
         self._step = _STARTING
+        self._reaping: asyncio.Future[int] | None = None
 
     async def prove(self, order: Json, limits: Limits) -> Outcome:
-        """Have a version proved, whatever that does to the child; the child is gone afterwards."""
+        """Have a version proved, whatever that does to the child, which is killed afterwards."""
         try:
             async with asyncio.timeout(limits.seconds):
                 answer = await self._answer({**order, "limits": limits.as_json()})
@@ -145,8 +146,10 @@ class Prover:
             answer, late = None, True
         finally:
             self._process.kill()
-            ended = await _reaped(self._process)
+            self._reaping = asyncio.ensure_future(_reaped(self._process))
             said = self._close()
+        # Who was too late may hold gigabytes, and needs a while to give them back.
+        ended = -signal.SIGKILL if late else await self._reaping
         if answer is not None:
             return self._outcome(answer)
         self._drop()

@@ -1,8 +1,8 @@
 """F46: models made to harm, put in the place of one that serves.
 
-Version 1 of a model answers all the while.  Each hostile kind becomes version 2, its load is asked
-for, and it must be refused with a code of its own, or do no harm, within the deadline of an
-admission and a second.
+Version 1 of a model answers all the while.  Each hostile kind becomes version 2 and its load is
+asked for.  It must be refused with a code of its own within the deadline of an admission and a
+second, or be loaded and do no harm.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,6 +121,12 @@ def resident_mb(server: RealServer) -> float:
     return int(text.split("VmRSS:")[1].split()[0]) / 1024
 
 
+def slowest_of(kinds: AbstractSet[str], figures: Figures) -> dict[str, float]:
+    """Return the kind among these that took longest, with its seconds; {} of none."""
+    found = sorted((figures.seconds[kind], kind) for kind in kinds)
+    return {found[-1][1]: found[-1][0]} if found else {}
+
+
 def measure(kinds: Sequence[str], lanes: int) -> dict[str, Any]:
     """Run the zoo against a server and return the figures."""
     queue: Queue[str] = Queue()
@@ -146,13 +153,14 @@ def measure(kinds: Sequence[str], lanes: int) -> dict[str, Any]:
             metrics = httpx.get(f"{server.address}/metrics").text
             grown = resident_mb(server) - before
     restarts = next(m for m in metrics.splitlines() if m.startswith(_RESTARTS))
-    slowest = max(figures.seconds, key=lambda kind: figures.seconds[kind])
+    survived = {kind for kind, code in figures.outcomes.items() if code == "survived"}
     return {
         "kinds": len(figures.outcomes),
         "refused": sum(code != "survived" for code in figures.outcomes.values()),
-        "survived": sorted(k for k, code in figures.outcomes.items() if code == "survived"),
+        "survived": sorted(survived),
         "wrong": figures.wrong,
-        "slowest": {slowest: figures.seconds[slowest]},
+        "slowest_refusal": slowest_of(figures.seconds.keys() - survived, figures),
+        "slowest_load": slowest_of(survived, figures),
         "requests_meanwhile": sum(lane.asked for lane in all_lanes),
         "requests_failed": [text for lane in all_lanes for text in lane.failed][:5],
         "workers_lost": int(float(restarts.split()[-1])),
@@ -168,10 +176,10 @@ def main() -> None:
     parser.add_argument("--lanes", type=int, default=2, help="models that are attacked at once")
     asked = parser.parse_args()
     figures = measure(asked.kinds, asked.lanes)
-    (seconds,) = figures["slowest"].values()
+    seconds = max(figures["slowest_refusal"].values(), default=0.0)
     goals = {
         "every kind ends as it may": not figures["wrong"],
-        f"within {SECONDS:g} s": seconds <= SECONDS,
+        f"refused within {SECONDS:g} s": seconds <= SECONDS,
         "version 1 answers all the while": not figures["requests_failed"],
         "no worker is lost": figures["workers_lost"] == 0,
     }

@@ -21,6 +21,7 @@ from service.app import create_app
 from service.settings import Settings
 from tests.support import models
 from tests.support.clients import serving
+from tests.support.servers import PATIENCE
 
 RIGHT = [[0, 255], [0, 255]]
 _FOREIGN = ("ONNXPORT_", "AIP_", "SAGEMAKER_", "STORAGE_URI")
@@ -46,7 +47,7 @@ def hosted(
         try:
             assert process.stderr is not None
             first = _line_at_start(process.stderr)
-            with httpx.Client(base_url=str(first["address"])) as client:
+            with httpx.Client(base_url=str(first["address"]), timeout=PATIENCE) as client:
                 while client.get("/readyz").status_code != 200:
                     assert process.poll() is None
                 yield client, first
