@@ -20,10 +20,11 @@ from tests.faults.rig import (
 from tests.support.servers import RealServer
 
 IDLE = 60
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-async def _connect(address: tuple[str, int], count: int) -> list[asyncio.StreamReader]:
-    readers: list[asyncio.StreamReader] = []
+async def _connect(address: tuple[str, int], count: int) -> list[Streams]:
+    opened: list[Streams] = []
     slots = asyncio.Semaphore(200)
 
     async def one() -> None:
@@ -31,10 +32,11 @@ async def _connect(address: tuple[str, int], count: int) -> list[asyncio.StreamR
             reader, writer = await asyncio.open_connection(*address)
             writer.write(request("/v2/health/live"))
             await read_answer(reader)
-            readers.append(reader)
+            # A writer that is forgotten ends its connection.
+            opened.append((reader, writer))
 
     await asyncio.gather(*(one() for _ in range(count)))
-    return readers
+    return opened
 
 
 async def measure(server: RealServer, report: Report, count: int) -> None:
@@ -43,19 +45,19 @@ async def measure(server: RealServer, report: Report, count: int) -> None:
     await _connect(address, 50)
     before = resident(pid)
     begun = time.monotonic()
-    readers = await _connect(address, count)
+    opened = await _connect(address, count)
     probe = Probe(address)
     probing = asyncio.create_task(probe.run())
     await asyncio.sleep(3)
     growth = resident(pid) - before
-    held = sum(not reader.at_eof() for reader in readers)
+    held = sum(not reader.at_eof() for reader, _ in opened)
     report.figure("connections", f"{held} open after {time.monotonic() - begun:.0f} s")
     report.figure("resident memory", f"+{growth:.0f} MB", good=growth <= 80, goal="+80 MB")
     p99 = probe.p99
     report.figure("p99 of health meanwhile", f"{p99:.0f} ms", good=p99 <= 50, goal="50 ms")
     await asyncio.sleep(IDLE + 5)
     probing.cancel()
-    still = sum(not reader.at_eof() for reader in readers)
+    still = sum(not reader.at_eof() for reader, _ in opened)
     report.figure("open after the idle limit", still, good=still == 0, goal="0")
 
 
