@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any, Final
 
+import numpy as np
+
 from service import errors
 from service.allowance import share_of, usable_bytes
 from service.children import command_of, environment
@@ -22,6 +24,7 @@ from service.loader import Loaded, LoadOptions
 from service.parcel import Parcel, receive_parcel, send_parcel
 from service.repository import Found
 from service.tensors import Tensor, Tensors, TensorSpec
+from service.version import Kept
 
 _log = logging.getLogger("onnxport.registry")
 # How often a run is asked whether it is to end, and how long it may take to do so.
@@ -34,15 +37,17 @@ _KINDS: Final = ("InvalidRequest", "EngineFailure", "OutOfMemory", "BundleError"
 class IsolatedEngine:
     """The engine's interface over another process, which is started again after its end."""
 
-    def __init__(self, found: Found, options: EngineOptions, like: Engine) -> None:
+    def __init__(self, kept: Kept, options: EngineOptions, like: Engine) -> None:
         """Start the process; ``like`` is an engine of the same model in this one.
 
-        Raises BundleError or ProviderUnavailable where it cannot open the model.
+        It opens the very bytes that were proved, whenever it has to begin anew; they are this
+        engine's to close.  Raises BundleError or ProviderUnavailable where it cannot open them.
         """
         self.inputs: tuple[TensorSpec, ...] = like.inputs
         self.outputs: tuple[TensorSpec, ...] = like.outputs
         self.provider = like.provider
-        self._found = found
+        self._kept = kept
+        self._found = kept.found
         self._options = options
         self._lock = threading.Lock()
         # Changed under the lock.
@@ -85,6 +90,8 @@ class IsolatedEngine:
     def close(self) -> None:
         """End the process; all that it held goes back to the system."""
         with self._lock:
+            if not self._closed:
+                self._kept.close()
             self._closed = True
             self._end()
 
@@ -109,8 +116,6 @@ class IsolatedEngine:
         name = f"model '{self._found.name}'"
         if left > 0:
             raise ModelNotReady(f"{name} has ended its process; it is started in {left:.1f} s")
-        if self._found.has_changed:
-            raise ModelNotReady(f"{name} has ended its process, and its files are others now")
         try:
             self._start()
         except BundleError as error:
@@ -127,9 +132,10 @@ class IsolatedEngine:
                 pass_fds=(theirs.fileno(),),
             )
         self._connection = ours
-        options = asdict(self._options)
+        options, source = asdict(self._options), self._kept.source
         said = {
-            "path": str(self._found.model_file),
+            "name": source.name,
+            "weights": list(source.weights),
             "providers": list(options.pop("providers")),
             "options": options,
             "any_shape": None,
@@ -137,7 +143,9 @@ class IsolatedEngine:
         }
         ours.settimeout(_START)
         try:
-            send_parcel(ours, Parcel(said))
+            contents = [memoryview(source.content), *source.weights.values()]
+            files = {str(n): np.frombuffer(one, np.uint8) for n, one in enumerate(contents)}
+            send_parcel(ours, Parcel(said, files))
             answer = receive_parcel(ours)
         except OSError:
             answer = None
@@ -173,6 +181,11 @@ def _error_of(said: Any) -> ServiceError:  # noqa: ANN401 - a message
     return (kind or errors.EngineFailure)(str(said["error"]))
 
 
+def _require_tensors(found: Found, engine: Engine) -> None:
+    if not all(spec.is_tensor for spec in (*engine.inputs, *engine.outputs)):
+        raise BundleError(f"{found.path}: isolation = process: only tensors can be passed on")
+
+
 def isolate(loaded: Loaded, found: Found, options: LoadOptions) -> Loaded:
     """Return what was loaded with an engine of its own process, if the model's rules ask for one.
 
@@ -180,10 +193,15 @@ def isolate(loaded: Loaded, found: Found, options: LoadOptions) -> Loaded:
     """
     if found.rules.isolation != "process":
         return loaded
+    kept = loaded.kept
+    assert kept is not None
     try:
-        if not all(spec.is_tensor for spec in (*loaded.engine.inputs, *loaded.engine.outputs)):
-            raise BundleError(f"{found.path}: isolation = process: only tensors can be passed on")
-        engine = IsolatedEngine(found, options.engine, loaded.engine)
+        _require_tensors(found, loaded.engine)
+        engine = IsolatedEngine(kept, options.engine, loaded.engine)
+    except BaseException:
+        kept.close()
+        raise
     finally:
         loaded.engine.close()
-    return replace(loaded, engine=engine, info={**loaded.info, "isolation": "process"})
+    info = {**loaded.info, "isolation": "process"}
+    return replace(loaded, engine=engine, info=info, kept=None)

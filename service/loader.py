@@ -29,7 +29,7 @@ from service.sealed import Sealed, SealedFile
 from service.serving import BatchingRules, Profile, Verify
 from service.showcase import Showcase, showcase_of
 from service.tuning import Subject, Tuning, TuningOptions, tune
-from service.version import Version, model_bytes, read_version
+from service.version import Kept, Version, model_bytes, read_version
 
 OnStep = Callable[[str], None]
 # Beside its files in memory a model needs room for its session and its runs.
@@ -56,7 +56,11 @@ class LoadOptions:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model that may answer, and everything that is known about it as JSON-able ``info``."""
+    """A model that may answer, and everything that is known about it as JSON-able ``info``.
+
+    ``kept`` are its files where its rules ask for a process of its own, which may end and begin
+    anew.
+    """
 
     contract: Contract
     pipeline: Pipeline
@@ -64,6 +68,7 @@ class Loaded:
     info: dict[str, object]
     showcase: Showcase | None = None
     tuning: Tuning | None = None
+    kept: Kept | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +113,8 @@ def load_model(found: Found, options: LoadOptions, on_step: OnStep) -> Loaded:
     nothing stays open then.
     """
     with _reading(found, options) as version:
-        return _loaded(version, options, on_step)[0]
+        loaded = _loaded(version, options, on_step)[0]
+        return replace(loaded, kept=version.kept()) if _is_apart(found) else loaded
 
 
 def prove_version(found: Found, options: LoadOptions, on_step: OnStep) -> tuple[Report, Sealed]:
@@ -159,7 +165,12 @@ def open_proved(found: Found, options: LoadOptions, report: Report, sealed: Seal
         "runtime": _runtime(engine, options) | _measured(report.info),
         "load_seconds": _since(started),
     }
-    return Loaded(report.contract, subject.pipeline, engine, info, showcase, tuning)
+    kept = Kept(found, sealed.kept(), report.file, report.weights) if _is_apart(found) else None
+    return Loaded(report.contract, subject.pipeline, engine, info, showcase, tuning, kept)
+
+
+def _is_apart(found: Found) -> bool:
+    return found.rules.isolation == "process"
 
 
 def _require_provider(engine: OrtEngine, proved_on: str) -> None:

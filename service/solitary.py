@@ -12,7 +12,7 @@ from typing import Any
 
 from service.allowance import limit_memory
 from service.children import ignore_signals
-from service.engine import EngineOptions, OrtEngine, Stop
+from service.engine import EngineOptions, ModelBytes, OrtEngine, Stop
 from service.errors import ControlBroken, ServiceError
 from service.parcel import Parcel, receive_parcel, send_parcel
 
@@ -32,19 +32,22 @@ class Solitary:
         first = receive_parcel(self._connection)
         if first is None:
             return
-        engine = self._open(first.said)
+        engine = self._open(first)
         if engine is None:
             return
         threading.Thread(target=self._hear, name="hear", daemon=True).start()
         while True:
             self._answer(engine, self._next())
 
-    def _open(self, said: Any) -> OrtEngine | None:  # noqa: ANN401 - a message
+    def _open(self, first: Parcel) -> OrtEngine | None:
+        said: Any = first.said
         limit_memory(int(said["memory"]))
         options = EngineOptions(**{**said["options"], "providers": tuple(said["providers"])})
-        shapes = said["any_shape"]
+        content, *weights = (value.data for value in first.tensors.values())
+        beside = dict(zip(said["weights"], weights, strict=True))
+        source = ModelBytes(said["name"], bytes(content), beside)
         try:
-            engine = OrtEngine(said["path"], options, any_shape=shapes)
+            engine = OrtEngine(source, options, any_shape=said["any_shape"])
         except ServiceError as error:
             self._fail(error)
             return None

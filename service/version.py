@@ -45,6 +45,29 @@ class Version:
         """The model as an engine opens it; texts name it as it stands on disk."""
         return model_bytes(self.sealed, self.file, self.weights, self.found.model_file)
 
+    def kept(self) -> Kept:
+        """Return the model's files, the caller's to close."""
+        return Kept(self.found, self.sealed.kept(), self.file, self.weights)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A model's sealed files, held for as long as it may have to be opened again."""
+
+    found: Found
+    sealed: Sealed
+    file: str
+    weights: Mapping[str, str]
+
+    @property
+    def source(self) -> ModelBytes:
+        """The model as an engine opens it."""
+        return model_bytes(self.sealed, self.file, self.weights, self.found.model_file)
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self.sealed.close()
+
 
 def model_bytes(sealed: Sealed, file: str, weights: Mapping[str, str], shown: Path) -> ModelBytes:
     """Return a model among sealed files as an engine opens it."""
