@@ -73,14 +73,6 @@ def _quotas_v1(root: Path) -> Iterator[float]:
                 yield int(quota) / int(period)
 
 
-def groups_around(controller: str, root: Path = _ROOT) -> Iterator[Path]:
-    """Yield the folders of the groups that this process is in, of both versions of cgroups."""
-    groups = _groups(root)
-    for mount in (root / _CGROUPS, root / _UNIFIED):
-        yield from _around(mount, groups.get("", "/"))
-    yield from _around(root / _CGROUPS / controller, groups.get(controller, "/"))
-
-
 def _groups(root: Path) -> dict[str, str]:
     """Return this process's group by controller of version 1, and under "" that of version 2."""
     found: dict[str, str] = {}

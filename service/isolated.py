@@ -15,8 +15,9 @@ from typing import Any, Final
 import numpy as np
 
 from service import errors
-from service.allowance import share_of, usable_bytes
+from service.allowance import share_of
 from service.children import command_of, environment
+from service.cpu import usable_memory
 from service.engine import Engine, EngineOptions, Stop
 from service.errors import BundleError, ModelNotReady, ProcessEnded, ServiceError
 from service.fleet import restart_plan
@@ -139,7 +140,7 @@ class IsolatedEngine:
             "providers": list(options.pop("providers")),
             "options": options,
             "any_shape": None,
-            "memory": 0 if self.provider != "cpu" else share_of(usable_bytes(), 1),
+            "memory": 0 if self.provider != "cpu" else share_of(usable_memory(), 1),
         }
         ours.settimeout(_START)
         try:

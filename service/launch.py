@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from service.admission import Limits, memory_for
-from service.allowance import share_of, usable_bytes
+from service.allowance import share_of
 from service.children import command_of, environment, inheritable
 from service.contract import MODEL_FILE
-from service.cpu import usable_cores
+from service.cpu import usable_cores, usable_memory
 from service.errors import ConfigurationError
 from service.fleet import crew_of
 from service.listener import close_listener, listen, listen_unix
@@ -92,7 +92,7 @@ def options_of(
     limit = settings.memory_limit
     if limit == "auto":
         # The driver maps far more than it uses.
-        limit = 0 if cuda else share_of(usable_bytes(), crew.workers)
+        limit = 0 if cuda else share_of(usable_memory(), crew.workers)
     return Options(
         workers=crew.workers,
         threads=crew.threads,
