@@ -30,6 +30,8 @@ def main(document: str) -> None:
             "0",
             "--log-format",
             "json",
+            "--drain-delay",
+            "0",
         ],
         stderr=subprocess.PIPE,
         text=True,

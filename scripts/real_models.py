@@ -65,7 +65,7 @@ def contents(real: Real, cache: Path) -> bytes:
 def served(repository: Path) -> Iterator[httpx.Client]:
     """Start a real server and yield a client once all models are ready."""
     command = [sys.executable, "-m", "service", "serve", str(repository), "--port", "0"]
-    command += ["--log-format", "json", "--readiness", "strict"]
+    command += ["--log-format", "json", "--readiness", "strict", "--drain-delay", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
         try:
             log: IO[str] | None = server.stderr

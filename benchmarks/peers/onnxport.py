@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-import subprocess
 import sys
 
 from benchmarks.dialects import V2
 from benchmarks.servers import ROOT, Kind, Launch, Site
 from service import __version__
 
-_SERVE = (sys.executable, "-m", "service", "serve")
+_SERVE = (sys.executable, "-m", "service", "serve", "--drain-delay", "0")
 _HEALTH = "/v2/health/live"
 
 
@@ -25,7 +23,7 @@ def kinds(arguments: str) -> list[Kind]:
             __version__,
             "the same with one worker, held to core 0",
             V2,
-            lambda site: _launch(site, _one_worker()),
+            lambda site: _launch(site, ("--workers", "1")),
             _HEALTH,
             cores=(0,),
         ),
@@ -35,10 +33,3 @@ def kinds(arguments: str) -> list[Kind]:
 def _launch(site: Site, extra: tuple[str, ...]) -> Launch:
     command = (*_SERVE, str(site.repository), "--port", str(site.port), *extra)
     return Launch(command, {"PYTHONPATH": str(ROOT)}, site.work)
-
-
-@functools.cache
-def _one_worker() -> tuple[str, ...]:
-    """Return the option for one worker, if this version has workers."""
-    text = subprocess.run([*_SERVE, "--help"], capture_output=True, text=True, check=True, cwd=ROOT)
-    return ("--workers", "1") if "--workers" in text.stdout else ()
