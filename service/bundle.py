@@ -287,6 +287,7 @@ def publishing(model: Path, version: int) -> Iterator[Path]:
             raise
         _sync(model)
     except BaseException:
+        # Ctrl-C as well: an interrupted export leaves no half bundle.
         shutil.rmtree(hidden, ignore_errors=True)
         raise
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from service.engine import Engine, Stop
+from service.engine import Engine, EngineAround, Stop
 from service.errors import DeviceFull, DeviceLost, OutOfMemory
-from service.tensors import Tensor, Tensors, TensorSpec, stack
+from service.tensors import Tensor, Tensors, stack
 
 _log = logging.getLogger("onnxport.device")
 # Runs without trouble after which a cap that was lowered is doubled again: who else needed the
@@ -95,7 +95,7 @@ class DeviceHealth:
             raise DeviceLost(self._reason)
 
 
-class DeviceEngine:
+class DeviceEngine(EngineAround):
     """An engine on a device; its runs come from one thread at a time.
 
     Runs have few sizes, so that plans and graphs made for a size are used again.  A run that does
@@ -107,25 +107,10 @@ class DeviceEngine:
         self, engine: Engine, health: DeviceHealth, *, max_rows: int, batchable: bool
     ) -> None:
         """Keep the engine; rows are only joined, cut and padded where they are ``batchable``."""
-        self._engine = engine
+        super().__init__(engine)
         self._health = health
         self._cap = Cap(max_rows, max_rows)
         self._row_inputs = frozenset(spec.name for spec in engine.inputs) if batchable else None
-
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        """The engine's inputs."""
-        return self._engine.inputs
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        """The engine's outputs."""
-        return self._engine.outputs
-
-    @property
-    def provider(self) -> str:
-        """The provider that runs the graph."""
-        return self._engine.provider
 
     @property
     def rows_cap(self) -> int:
@@ -220,10 +205,6 @@ class DeviceEngine:
             return self._engine.run(inputs, wanted, stop)
         except OutOfMemory as error:
             raise DeviceFull("the device has no memory left for this run; try again") from error
-
-    def close(self) -> None:
-        """Close the engine."""
-        self._engine.close()
 
 
 def on_device(engine: Engine, health: DeviceHealth, *, max_rows: int, batchable: bool) -> Engine:

@@ -108,6 +108,33 @@ class Engine(Protocol):
         ...
 
 
+class EngineAround:
+    """What a class that changes how another engine runs has in common with that engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        """Keep the engine within."""
+        self._engine = engine
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The engine's inputs."""
+        return self._engine.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """The engine's outputs."""
+        return self._engine.outputs
+
+    @property
+    def provider(self) -> str:
+        """The provider that runs the graph."""
+        return self._engine.provider
+
+    def close(self) -> None:
+        """Close the engine."""
+        self._engine.close()
+
+
 class OrtEngine:
     """One session of ONNX Runtime over a model in memory."""
 

@@ -105,7 +105,7 @@ class Entry:
 
         self._move(State.LOADING)
         options = options_for(self.found, means.options)
-        if self.found.rules.isolation == "process":
+        if self.found.rules.apart:
             # The loop cannot wait for another process.
             options = replace(options, batching=replace(options.batching, run="threads"))
         try:

@@ -8,37 +8,22 @@ from dataclasses import replace
 from service.admitted import Prepare, here
 from service.blackbox import RUNNING, BlackBox, label_of
 from service.control import Culprit
-from service.engine import Engine, Stop
+from service.engine import Engine, EngineAround, Stop
 from service.errors import Quarantined
 from service.fingerprints import fingerprint_of
 from service.loader import Loaded, LoadOptions
 from service.repository import Found
-from service.tensors import Tensor, Tensors, TensorSpec
+from service.tensors import Tensor, Tensors
 
 
-class GuardedEngine:
+class GuardedEngine(EngineAround):
     """An engine whose runs are seen from outside the process."""
 
     def __init__(self, engine: Engine, box: BlackBox, label: bytes) -> None:
         """Keep the engine and what its slot says while it runs."""
-        self._engine = engine
+        super().__init__(engine)
         self._box = box
         self._label = label
-
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        """The engine's inputs."""
-        return self._engine.inputs
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        """The engine's outputs."""
-        return self._engine.outputs
-
-    @property
-    def provider(self) -> str:
-        """The provider that runs the graph."""
-        return self._engine.provider
 
     def run(
         self, inputs: Tensors, wanted: Sequence[str], stop: Stop | None = None
@@ -49,10 +34,6 @@ class GuardedEngine:
             return self._engine.run(inputs, wanted, stop)
         finally:
             self._box.end(slot)
-
-    def close(self) -> None:
-        """Close the engine."""
-        self._engine.close()
 
 
 class Quarantine:

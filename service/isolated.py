@@ -192,7 +192,7 @@ def isolate(loaded: Loaded, found: Found, options: LoadOptions) -> Loaded:
 
     What it held in this process is given back.
     """
-    if found.rules.isolation != "process":
+    if not found.rules.apart:
         return loaded
     kept = loaded.kept
     assert kept is not None
@@ -200,6 +200,7 @@ def isolate(loaded: Loaded, found: Found, options: LoadOptions) -> Loaded:
         _require_tensors(found, loaded.engine)
         engine = IsolatedEngine(kept, options.engine, loaded.engine)
     except BaseException:
+        # Whatever has ended it: nobody else closes what was kept.
         kept.close()
         raise
     finally:

@@ -114,7 +114,7 @@ def load_model(found: Found, options: LoadOptions, on_step: OnStep) -> Loaded:
     """
     with _reading(found, options) as version:
         loaded = _loaded(version, options, on_step)[0]
-        return replace(loaded, kept=version.kept()) if _is_apart(found) else loaded
+        return replace(loaded, kept=version.kept()) if found.rules.apart else loaded
 
 
 def prove_version(found: Found, options: LoadOptions, on_step: OnStep) -> tuple[Report, Sealed]:
@@ -158,6 +158,7 @@ def open_proved(found: Found, options: LoadOptions, report: Report, sealed: Seal
         tuning = _tuned(subject, options, report.calibration)
         showcase = showcase_of(report.contract, subject.pipeline, golden)
     except BaseException:
+        # Whatever has ended it: nobody else knows of this session.
         engine.close()
         raise
     info = {
@@ -165,12 +166,8 @@ def open_proved(found: Found, options: LoadOptions, report: Report, sealed: Seal
         "runtime": _runtime(engine, options) | _measured(report.info),
         "load_seconds": _since(started),
     }
-    kept = Kept(found, sealed.kept(), report.file, report.weights) if _is_apart(found) else None
+    kept = Kept(found, sealed.kept(), report.file, report.weights) if found.rules.apart else None
     return Loaded(report.contract, subject.pipeline, engine, info, showcase, tuning, kept)
-
-
-def _is_apart(found: Found) -> bool:
-    return found.rules.isolation == "process"
 
 
 def _require_provider(engine: OrtEngine, proved_on: str) -> None:
@@ -207,6 +204,7 @@ def _loaded(version: Version, options: LoadOptions, on_step: OnStep) -> tuple[Lo
         tuning = _tuned(subject, options, None)
         measured = _difference(version.source, subject, options, proved.golden)
     except BaseException:
+        # Whatever has ended it: nobody else knows of this session.
         engine.close()
         raise
     info = {

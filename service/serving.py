@@ -86,6 +86,11 @@ class ServingRules:
     strict_placement: bool | None = None
     cuda_graphs: bool | None = None
 
+    @property
+    def apart(self) -> bool:
+        """Whether the model runs in a process of its own."""
+        return self.isolation == "process"
+
 
 def choose(policy: VersionPolicy, versions: Iterable[int]) -> frozenset[int]:
     """Return which of the versions on disk a policy wants; Specific may want others too."""

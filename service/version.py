@@ -97,6 +97,7 @@ def read_version(found: Found, *, max_bytes: int, proof: bool = True) -> Version
         info, weights = _examined(found, sealer, file)
         sealed = sealer.seal()
     except BaseException:
+        # Whatever has ended it: the memory file is nobody else's.
         sealer.close()
         raise
     whole = replace(bundle, sealed=sealed) if bundle else None

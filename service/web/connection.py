@@ -90,6 +90,7 @@ class Connection(HttpToolsProtocol):
 
     # The connection
 
+    # As uvicorn's own: it takes more than asyncio's base class promises to give.
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin; over the cap a caller is told so."""
         super().connection_made(transport)
